@@ -1,0 +1,33 @@
+/**
+ * The names by which Envoy, the agent and people know compiled things. A scope and a route configuration are called as
+ * their group of hosts, a cluster "<host><path>|<protocol>".
+ */
+
+/** The request header that carries the scope's key inside Envoy; never seen by an app. */
+export const SCOPE_HEADER = "x-cf-mesh-scope";
+
+/**
+ * The filters that run only while a request has no route: the host in lower case, its wildcards, and the wildcards of
+ * its last word. The bootstrap puts them in; warm routes switch them off.
+ */
+export const SEARCH_FILTERS = [
+  "cf-mesh.lower-case-host",
+  "cf-mesh.wildcard",
+  "cf-mesh.wildcard-on-demand",
+  "cf-mesh.top-level-wildcard",
+  "cf-mesh.top-level-wildcard-on-demand",
+] as const;
+export type SearchFilter = (typeof SEARCH_FILTERS)[number];
+
+export const UPSTREAM_PROTOCOLS = ["http1", "http2"] as const;
+export type UpstreamProtocol = (typeof UPSTREAM_PROTOCOLS)[number];
+
+export function clusterName(host: string, path: string, protocol: UpstreamProtocol): string {
+  return `${host}${path}|${protocol}`;
+}
+
+/** The host in a cluster's name. */
+export function hostOfCluster(name: string): string {
+  const end = name.search(/[/|]/);
+  return end < 0 ? name : name.slice(0, end);
+}

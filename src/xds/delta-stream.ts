@@ -1,0 +1,297 @@
+/**
+ * One proxy's delta xDS stream as a state machine: requests and changes in, responses out. Pure; time is an argument.
+ *
+ * Versions are content hashes. A response holds only what differs from what the proxy holds, and is taken to be held
+ * once sent: an ACK confirms it, a NACK is narrowed down to the resource at fault, which is then left alone until its
+ * content changes.
+ */
+import { create } from "@bufbuild/protobuf";
+import { AnySchema } from "@bufbuild/protobuf/wkt";
+import {
+  type DeltaDiscoveryRequest,
+  type DeltaDiscoveryResponse,
+  DeltaDiscoveryResponseSchema,
+  ResourceSchema,
+} from "../gen/envoy/service/discovery/v3/discovery_pb.js";
+import type { ResourceType } from "./resources.js";
+import { Subscription } from "./subscription.js";
+
+/** Resources of an eager type in one response: what a proxy applies in some milliseconds. */
+const EAGER_BATCH = 20_000;
+
+/**
+ * A proxy applies a push of an eager type at a cost that grows with all it holds. Changes are joined for this many
+ * times what the last push took it, so that applying them never keeps it busy for more than a part of its time.
+ */
+const EAGER_PAUSE_FACTOR = 2;
+
+export interface Refusal {
+  readonly typeUrl: string;
+  readonly name: string;
+  readonly version: string;
+  readonly reason: string;
+}
+
+export interface TypeStatus {
+  readonly typeUrl: string;
+  readonly heldCount: number;
+  /** Responses sent, confirmed, and refused in whole or in part. */
+  readonly pushes: number;
+  readonly acks: number;
+  readonly nacks: number;
+  /** Responses without an answer yet. */
+  readonly unanswered: number;
+  /** Changed and not sent yet. */
+  readonly pending: number;
+}
+
+interface Sent {
+  readonly names: readonly (readonly [string, string])[];
+  readonly atMs: number;
+}
+
+interface TypeState {
+  readonly subscription: Subscription;
+  readonly pending: Set<string>;
+  readonly unanswered: Map<string, Sent>;
+  /** Parts of a refused response, to be sent one by one. */
+  readonly retries: string[][];
+  readonly refusals: Map<string, Refusal>;
+  /** It asked for everything, and waits to hear, were it that there is nothing. */
+  answerDue: boolean;
+  pushes: number;
+  acks: number;
+  nacks: number;
+  lastPushTookMs: number;
+  lastAnswerMs: number;
+}
+
+export interface DeltaStreamEvents {
+  send(response: DeltaDiscoveryResponse): void;
+  /** One resource that the proxy does not accept; it goes on with the version before. */
+  refused(refusal: Refusal): void;
+}
+
+export class DeltaStream {
+  readonly #types: ReadonlyMap<string, ResourceType>;
+  readonly #events: DeltaStreamEvents;
+  readonly #states = new Map<string, TypeState>();
+  #nonce = 0;
+
+  /** `types` in the order in which changes are sent: first what others refer to. */
+  constructor(types: readonly ResourceType[], events: DeltaStreamEvents) {
+    this.#types = new Map(types.map((type) => [type.typeUrl, type]));
+    this.#events = events;
+  }
+
+  /** Returns false for a type that is not served. */
+  receive(request: DeltaDiscoveryRequest, nowMs: number): boolean {
+    const type = this.#types.get(request.typeUrl);
+    if (!type) return false;
+    const known = this.#states.get(type.typeUrl);
+    const state = known ?? newState(type);
+    this.#states.set(type.typeUrl, state);
+    if (request.responseNonce !== "") this.#answered(state, request, nowMs);
+
+    const { subscription } = state;
+    subscription.resume(Object.entries(request.initialResourceVersions));
+    for (const name of request.resourceNamesUnsubscribe) {
+      subscription.unsubscribe(name);
+      state.pending.delete(name);
+    }
+    // Nobody named on the first request means everything.
+    const asksAll = !known && request.resourceNamesSubscribe.length === 0;
+    if (asksAll || request.resourceNamesSubscribe.includes("*")) {
+      subscription.wantAll();
+      state.answerDue = subscription.wantsAll;
+      for (const name of subscription.names()) state.pending.add(name);
+    }
+    for (const name of request.resourceNamesSubscribe) {
+      if (name === "*") continue;
+      subscription.subscribe(name);
+      // Asked for anew, it must be answered even when nothing changed: the proxy waits for it.
+      if (request.initialResourceVersions[name] === undefined) subscription.told(name, "?");
+      state.pending.add(name);
+    }
+    this.flush(nowMs);
+    return true;
+  }
+
+  /** Notes that the resources of these groups may have changed; `flush` sends what really did. */
+  changed(groups: Iterable<string>): void {
+    for (const group of groups) {
+      for (const { subscription, pending } of this.#states.values()) {
+        for (const name of subscription.namesOf(group)) pending.add(name);
+      }
+    }
+  }
+
+  /** Tells the proxy to drop resources of an on-demand type; it will ask again when it needs them. */
+  retire(typeUrl: string, names: readonly string[]): void {
+    const state = this.#states.get(typeUrl);
+    const held = names.filter((name) => state?.subscription.heldVersion(name) !== undefined);
+    if (!state || held.length === 0) return;
+    for (const name of held) state.subscription.unsubscribe(name);
+    this.#send(state, [], held, 0);
+  }
+
+  /** Sends what may be sent now. Returns the time in ms to call again at; undefined when nothing waits for time. */
+  flush(nowMs: number): number | undefined {
+    let next: number | undefined;
+    for (const typeUrl of this.#types.keys()) {
+      const state = this.#states.get(typeUrl);
+      if (state) next = earliest(next, this.#flushType(state, nowMs));
+    }
+    return next;
+  }
+
+  status(): readonly TypeStatus[] {
+    return [...this.#states.values()].map((state) => ({
+      typeUrl: state.subscription.type.typeUrl,
+      heldCount: state.subscription.heldCount,
+      pushes: state.pushes,
+      acks: state.acks,
+      nacks: state.nacks,
+      unanswered: state.unanswered.size,
+      pending: state.pending.size,
+    }));
+  }
+
+  /** What the proxy does not accept, now. */
+  refusals(): readonly Refusal[] {
+    return [...this.#states.values()].flatMap(({ refusals }) => [...refusals.values()]);
+  }
+
+  #flushType(state: TypeState, nowMs: number): number | undefined {
+    if (state.retries.length > 0) {
+      this.#retryPart(state, nowMs);
+      return undefined;
+    }
+    const eager = state.subscription.wantsAll;
+    if (eager) {
+      if (state.unanswered.size > 0) return undefined;
+      const dueMs = state.lastAnswerMs + EAGER_PAUSE_FACTOR * state.lastPushTookMs;
+      if (state.pending.size < EAGER_BATCH && state.pending.size > 0 && nowMs < dueMs) return dueMs;
+    }
+    while (state.pending.size > 0) {
+      this.#sendDifferences(state, eager ? EAGER_BATCH : state.pending.size, nowMs);
+      if (eager && state.unanswered.size > 0) return undefined;
+    }
+    if (state.answerDue) this.#send(state, [], [], nowMs);
+    return undefined;
+  }
+
+  #sendDifferences(state: TypeState, limit: number, nowMs: number): void {
+    const { subscription, pending, refusals } = state;
+    const changed: { name: string; version: string; body: Uint8Array }[] = [];
+    const removed: string[] = [];
+    for (const name of pending) {
+      if (changed.length + removed.length >= limit) break;
+      pending.delete(name);
+      const held = subscription.heldVersion(name);
+      const resource = subscription.type.get(name);
+      if (resource) {
+        if (resource.version !== held) changed.push(resource);
+        continue;
+      }
+      // Gone. Of an on-demand type only those who have nothing yet are told: they wait for an answer.
+      if (subscription.wantsAll ? held !== undefined : held === "?") removed.push(name);
+    }
+    if (changed.length + removed.length === 0) return;
+    for (const { name } of changed) refusals.delete(name);
+    this.#resendFollowers(subscription.type, changed);
+    this.#send(state, changed, removed, nowMs);
+  }
+
+  #resendFollowers(type: ResourceType, changed: readonly { name: string }[]): void {
+    const followers = type.followedBy === undefined ? undefined : this.#states.get(type.followedBy);
+    if (!followers) return;
+    for (const { name } of changed) {
+      if (followers.subscription.heldVersion(name) === undefined) continue;
+      followers.subscription.told(name, "?");
+      followers.pending.add(name);
+    }
+  }
+
+  #send(
+    state: TypeState,
+    changed: readonly { name: string; version: string; body: Uint8Array }[],
+    removed: readonly string[],
+    nowMs: number,
+  ): void {
+    const { typeUrl } = state.subscription.type;
+    this.#nonce += 1;
+    const nonce = String(this.#nonce);
+    for (const { name, version } of changed) state.subscription.told(name, version);
+    for (const name of removed)
+      if (state.subscription.heldVersion(name) !== undefined) state.subscription.told(name, "");
+    state.unanswered.set(nonce, { names: changed.map(({ name, version }) => [name, version]), atMs: nowMs });
+    state.pushes += 1;
+    state.answerDue = false;
+    this.#events.send(
+      create(DeltaDiscoveryResponseSchema, {
+        typeUrl,
+        nonce,
+        removedResources: [...removed],
+        resources: changed.map(({ name, version, body }) =>
+          create(ResourceSchema, { name, version, resource: create(AnySchema, { typeUrl, value: body }) }),
+        ),
+      }),
+    );
+  }
+
+  #answered(state: TypeState, request: DeltaDiscoveryRequest, nowMs: number): void {
+    const sent = state.unanswered.get(request.responseNonce);
+    if (!sent) return;
+    state.unanswered.delete(request.responseNonce);
+    state.lastPushTookMs = nowMs - sent.atMs;
+    state.lastAnswerMs = nowMs;
+    if (!request.errorDetail) {
+      state.acks += 1;
+      return;
+    }
+    state.nacks += 1;
+    const names = sent.names.map(([name]) => name);
+    const [first] = sent.names;
+    if (sent.names.length === 1 && first) {
+      const [name, version] = first;
+      const refusal = { typeUrl: request.typeUrl, name, version, reason: request.errorDetail.message };
+      state.refusals.set(name, refusal);
+      this.#events.refused(refusal);
+      return;
+    }
+    // One bad resource may have cost its neighbours their place: halves find it.
+    const middle = Math.ceil(names.length / 2);
+    for (const half of [names.slice(0, middle), names.slice(middle)]) if (half.length > 0) state.retries.push(half);
+  }
+
+  #retryPart(state: TypeState, nowMs: number): void {
+    if (state.unanswered.size > 0) return;
+    const part = state.retries.shift() ?? [];
+    const { subscription } = state;
+    const resources = part.flatMap((name) => subscription.type.get(name) ?? []);
+    if (resources.length > 0) this.#send(state, resources, [], nowMs);
+    else this.#flushType(state, nowMs);
+  }
+}
+
+function newState(type: ResourceType): TypeState {
+  return {
+    subscription: new Subscription(type),
+    pending: new Set(),
+    unanswered: new Map(),
+    retries: [],
+    refusals: new Map(),
+    answerDue: false,
+    pushes: 0,
+    acks: 0,
+    nacks: 0,
+    lastPushTookMs: 0,
+    lastAnswerMs: 0,
+  };
+}
+
+function earliest(a: number | undefined, b: number | undefined): number | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return Math.min(a, b);
+}

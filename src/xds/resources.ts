@@ -1,0 +1,25 @@
+/** What an xDS server serves: types of named resources. It knows nothing of routing beyond this. */
+
+/** One named message, encoded. */
+export interface XdsResource {
+  readonly name: string;
+  /** Same content, same version. */
+  readonly version: string;
+  readonly body: Uint8Array;
+}
+
+export interface ResourceType {
+  readonly typeUrl: string;
+  /** The resource under a name as it is now; undefined when there is none. */
+  get(name: string): XdsResource | undefined;
+  /** The group (here: the host) that a name belongs to; changes are told by group. */
+  groupOf(name: string): string;
+  /**
+   * eager: a proxy that asks for everything gets every group's resource (its name is the group's), removals included.
+   * onDemand: only what was asked for by name; what ceases to exist stays with the proxy until it is retired, since
+   * requests may still be using it.
+   */
+  readonly delivery: { readonly mode: "eager"; readonly names: () => Iterable<string> } | { readonly mode: "onDemand" };
+  /** A later type whose resource of the same name has to be sent again after a change of this one. */
+  readonly followedBy?: string;
+}
