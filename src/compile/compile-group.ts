@@ -1,9 +1,9 @@
 /** One group of hosts of the routing table as Envoy's resources: route configuration, clusters, endpoints. */
-import { create } from "@bufbuild/protobuf";
+import { create, fromJson } from "@bufbuild/protobuf";
 import { anyPack, type Any, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { ClusterSchema, Cluster_DiscoveryType, Cluster_LbPolicy } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
 import { CircuitBreakersSchema } from "../gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
-import { ApiVersion, ConfigSourceSchema } from "../gen/envoy/config/core/v3/config_source_pb.js";
+import { ConfigSourceSchema } from "../gen/envoy/config/core/v3/config_source_pb.js";
 import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import {
@@ -41,10 +41,7 @@ const RETRY_SAFE = `${RETRY_UNSENT},reset`;
 const UNLIMITED = 4_000_000_000;
 
 const seconds = (count: bigint) => create(DurationSchema, { seconds: count });
-const ADS = create(ConfigSourceSchema, {
-  resourceApiVersion: ApiVersion.V3,
-  configSourceSpecifier: { case: "ads", value: {} },
-});
+const ADS = fromJson(ConfigSourceSchema, { ads: {}, resourceApiVersion: "V3" });
 const FILTERS_OFF: Record<string, Any> = Object.fromEntries(
   SEARCH_FILTERS.map((filter) => [filter, anyPack(FilterConfigSchema, create(FilterConfigSchema, { disabled: true }))]),
 );

@@ -6,6 +6,8 @@ import { type ChildProcess, spawn } from "node:child_process";
  */
 const SCRIPT = 'pid=; while read -r line; do pid=$line; done; [ -z "$pid" ] || kill -KILL "$pid"';
 
+const RESTART_PAUSE_MS = 50;
+
 /**
  * Makes a process die with this one, kill -9 included. A shell on a pipe rather than Linux's parent-death signal: that
  * one is lost when Envoy's file has capabilities (to listen on port 80), and other systems have none.
@@ -36,11 +38,17 @@ export class DeathGuard {
     const shell = spawn("/bin/sh", ["-c", SCRIPT], { stdio: ["pipe", "ignore", "ignore"] });
     // A shell that somebody killed shows as its exit; writes to it fail in between.
     shell.stdin.on("error", () => undefined);
-    shell.once("exit", () => {
+    shell.once("error", () => this.#startAgain());
+    shell.once("exit", () => this.#startAgain());
+    return shell;
+  }
+
+  #startAgain(): void {
+    const timer = setTimeout(() => {
       if (this.#closed) return;
       this.#shell = this.#start();
       if (this.#pid !== undefined) this.guard(this.#pid);
-    });
-    return shell;
+    }, RESTART_PAUSE_MS);
+    timer.unref();
   }
 }

@@ -5,6 +5,7 @@
  * shall run. `hello` and `stop` stay as they are in every protocol version, so that an agent can replace a keeper of
  * another one.
  */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
 
@@ -17,15 +18,24 @@ const MAX_LINE_BYTES = 16 * 1024 * 1024;
 
 export const keeperSocketPath = (runDirectory: string): string => join(runDirectory, "keeper.sock");
 
-/** What shall run. Equal specs are the same Envoy, which is adopted; another spec replaces it. */
+/** What shall run. Equal specs are the same Envoy, which goes on; another spec replaces it. */
 const EnvoySpecSchema = z.strictObject({
   /** Program and arguments, without the bootstrap file, which the keeper writes and names. */
   command: z.array(z.string()).min(1),
   bootstrap: z.string(),
+  /** Tells apart the files that lay under the program's path over time. */
+  binaryMark: z.string(),
   /** Removed once Envoy is gone. */
   adminSocketPath: z.string(),
 });
 export type EnvoySpec = z.infer<typeof EnvoySpecSchema>;
+
+/** Equal for equal specs. */
+export function specIdOf({ command, bootstrap, binaryMark, adminSocketPath }: EnvoySpec): string {
+  return createHash("sha256")
+    .update(JSON.stringify([command, bootstrap, binaryMark, adminSocketPath]))
+    .digest("hex");
+}
 
 const ExitSchema = z.strictObject({
   code: z.number().nullable(),
@@ -38,9 +48,10 @@ export type EnvoyExit = z.infer<typeof ExitSchema>;
 const KeeperStateSchema = z.discriminatedUnion("kind", [
   /** Nobody said yet what shall run. */
   z.strictObject({ kind: z.literal("idle") }),
-  z.strictObject({ kind: z.literal("running"), pid: z.number(), spec: EnvoySpecSchema }),
+  z.strictObject({ kind: z.literal("running"), pid: z.number(), specId: z.string() }),
   z.strictObject({ kind: z.literal("stopping"), pid: z.number() }),
-  z.strictObject({ kind: z.literal("waiting"), exit: ExitSchema, restartInMs: z.number() }),
+  /** It ended by itself, and is started again after a pause. */
+  z.strictObject({ kind: z.literal("waiting"), specId: z.string(), exit: ExitSchema, restartInMs: z.number() }),
 ]);
 export type KeeperState = z.infer<typeof KeeperStateSchema>;
 
@@ -75,10 +86,5 @@ export class LineSplitter {
     this.#rest = lines.pop() ?? "";
     if (this.#rest.length > MAX_LINE_BYTES) throw new Error("a message without end");
     return lines;
-  }
-
-  /** What came after the last line break. */
-  get rest(): string {
-    return this.#rest;
   }
 }

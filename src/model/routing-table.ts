@@ -5,7 +5,7 @@
  * character (a decoded message costs several times that), and is decoded when its group is asked for.
  */
 import { decodeProcess, decodeRoute, type Destination, type Instance, type Route } from "../entries/entries.js";
-import { kindOf } from "../entries/keys.js";
+import { KEY_SPACES, kindOf } from "../entries/keys.js";
 import { groupOf, isWildcard } from "./hosts.js";
 
 /** What `apply` takes of an entry; a deletion has no value. */
@@ -67,6 +67,12 @@ export class RoutingTable {
       if (kind === "process") this.#applyProcess(entry, moved);
     }
     return moved;
+  }
+
+  /** The keys of all entries that count. */
+  *keys(): Iterable<string> {
+    yield* this.#routes.keys();
+    for (const processGuid of this.#processes.keys()) yield KEY_SPACES.diegoProcesses + processGuid;
   }
 
   hasGroup(group: string): boolean {

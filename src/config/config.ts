@@ -1,0 +1,119 @@
+/** The configuration file: one schema gives its type, its defaults and its checks. */
+import { readFile } from "node:fs/promises";
+import { parse, YAMLParseError } from "yaml";
+import { z } from "zod";
+import { asError, MeshError } from "../lib/errors.js";
+import { LOG_LEVELS } from "../lib/logger.js";
+
+const file = z.string().min(1, "name a file");
+const httpUrl = z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" });
+const port = z.int().min(1, "must be a port, 1 to 65535").max(65_535, "must be a port, 1 to 65535");
+const durationMs = (least: number) => z.int().min(least, `must be at least ${least} (milliseconds)`);
+
+export const RouterSchema = z.strictObject({
+  nodeId: z.string().min(1).default("router").describe("name of this router in logs and to Envoy"),
+  listenAddress: z.union([z.ipv4(), z.ipv6()], "must be an IP address").default("0.0.0.0"),
+  port: port.default(8080).describe("where requests from outside come in"),
+  runDirectory: file.describe("sockets and logs of this router; made with mode 0700"),
+  envoyPath: file.optional().describe("the Envoy to run; default: one on PATH, else the one that scripts/setup got"),
+  concurrency: z.int().min(1).optional().describe("Envoy's worker threads; default: the number of cores"),
+  drainTimeMs: durationMs(0).default(20_000).describe("how long requests may take to end when the router stops"),
+  orphanTimeoutMs: durationMs(100)
+    .default(60_000)
+    .describe("how long Envoy serves without an agent before it is stopped"),
+});
+
+export const LogSchema = z.strictObject({
+  directory: file.describe("the mesh log of one machine (LMDB); all jobs on it name the same"),
+});
+
+export const CloudControllerSchema = z.strictObject({
+  url: httpUrl.describe("https://api.<system domain>"),
+  uaaUrl: httpUrl.optional().describe("default: as Cloud Controller's root says"),
+  clientId: z.string().min(1),
+  clientSecret: z.string().min(1).optional().describe("better: clientSecretFile"),
+  clientSecretFile: file.optional(),
+  caFile: file.optional().describe("CA that signed the API's certificate, in PEM"),
+  pollIntervalMs: durationMs(100).default(500).describe("pause between looks for changes"),
+  resyncIntervalMs: durationMs(1_000).default(60_000).describe("pause between full reads"),
+});
+
+export const DiegoSchema = z.strictObject({
+  urls: z
+    .array(z.url({ protocol: /^https$/, error: "must be an https:// URL, the BBS accepts only mTLS" }))
+    .min(1, "name at least one BBS"),
+  caFile: file,
+  certificateFile: file,
+  keyFile: file,
+  resyncIntervalMs: durationMs(1_000).default(30_000).describe("pause between full reads"),
+});
+
+export const ConfigSchema = z.strictObject({
+  logLevel: z.enum(LOG_LEVELS).default("info"),
+  log: LogSchema,
+  router: RouterSchema.optional(),
+  cloudController: CloudControllerSchema.optional(),
+  diego: DiegoSchema.optional(),
+});
+export type Config = z.infer<typeof ConfigSchema>;
+export type RouterConfig = z.infer<typeof RouterSchema>;
+export type CloudControllerConfig = z.infer<typeof CloudControllerSchema>;
+export type DiegoConfig = z.infer<typeof DiegoSchema>;
+
+/** Sections of the file that a job can't do without. */
+export type Section = "router" | "cloudController" | "diego";
+export type ConfigWith<Needed extends Section> = Config & Required<Pick<Config, Needed>>;
+
+/** Throws MESH_CONFIG_INVALID with every problem at once, each by its path in the file. */
+export function parseConfig<Needed extends Section>(
+  raw: unknown,
+  path: string,
+  needed: readonly Needed[],
+): ConfigWith<Needed> {
+  const parsed = ConfigSchema.safeParse(raw);
+  const given = typeof raw === "object" && raw !== null ? raw : {};
+  const missing = needed.filter((section) => !(section in given));
+  const problems = [
+    ...(parsed.error?.issues ?? []).map((issue) => `${issue.path.join(".") || "top level"}: ${issue.message}`),
+    ...missing.map((section) => `${section}: this job needs the section`),
+    ...secretProblems(parsed.data),
+  ];
+  if (problems.length > 0) {
+    const list = problems.map((problem) => `\n    ${problem}`).join("");
+    throw new MeshError("MESH_CONFIG_INVALID", `${path}:${list}`, "see docs/config.md for every key");
+  }
+  return parsed.data as ConfigWith<Needed>;
+}
+
+function secretProblems(config: Config | undefined): string[] {
+  const section = config?.cloudController;
+  if (!section || (section.clientSecret === undefined) !== (section.clientSecretFile === undefined)) return [];
+  return ["cloudController: give clientSecretFile or clientSecret, one of them"];
+}
+
+/** Reads a YAML (or JSON) file. */
+export async function readConfig<Needed extends Section>(
+  path: string,
+  needed: readonly Needed[],
+): Promise<ConfigWith<Needed>> {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    throw new MeshError(
+      "MESH_CONFIG_INVALID",
+      `${path}: can't be read: ${asError(error).message}`,
+      "name a readable file with --config",
+      { cause: error },
+    );
+  });
+  return parseConfig(parseYaml(text, path), path, needed);
+}
+
+function parseYaml(text: string, path: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw error;
+    throw new MeshError("MESH_CONFIG_INVALID", `${path}: ${error.message}`, "mend the YAML at that place", {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,101 @@
+/** The istio-router: an Envoy, and the agent that feeds it from the mesh log. */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { SEARCH_FILTER_LUA } from "../compile/filters.js";
+import { SCOPE_HEADER, SEARCH_FILTERS } from "../compile/names.js";
+import type { RouterConfig } from "../config/config.js";
+import { bootstrap } from "../envoy/bootstrap.js";
+import { type Envoy, superviseEnvoy } from "../envoy/envoy.js";
+import { findEnvoy } from "../envoy/find-envoy.js";
+import type { Logger } from "../lib/logger.js";
+import type { MeshLog } from "../log/log.js";
+import { RoutingTable } from "../model/routing-table.js";
+import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
+import { meshResources } from "./mesh-resources.js";
+import { feedTable } from "./table-feed.js";
+
+export interface RouterStatus {
+  readonly node: string;
+  /** Routes that can be reached from outside. */
+  readonly routeCount: number;
+  /** The newest write of the mesh log that the table holds. */
+  readonly sequence: number;
+  readonly proxies: readonly ProxyStatus[];
+}
+
+export interface Router {
+  readonly envoy: Envoy;
+  readonly table: RoutingTable;
+  readonly status: RouterStatus;
+  /** Stops Envoy after its requests ended (or the drain time is over), then the agent. */
+  stop(): Promise<void>;
+  /** Ends the agent alone: Envoy goes on serving, for the next agent to take over. */
+  detach(): Promise<void>;
+}
+
+/** Resolves when Envoy serves. */
+export async function startRouter(config: RouterConfig, log: MeshLog, logger: Logger): Promise<Router> {
+  await mkdir(config.runDirectory, { recursive: true, mode: 0o700 });
+  const { path: envoyPath } = await findEnvoy(config.envoyPath === undefined ? {} : { path: config.envoyPath });
+  const table = new RoutingTable();
+  const resources = meshResources(table);
+  const ending = new AbortController();
+  let xds: XdsServer | undefined;
+  const feed = feedTable(table, log, ending.signal, logger, (groups) => {
+    resources.invalidate(groups);
+    xds?.changed(groups);
+  });
+
+  async function end(): Promise<void> {
+    ending.abort();
+    await feed.ended;
+    await xds?.close();
+  }
+
+  try {
+    // A proxy that asks before the table is complete would be told that what was not read yet is gone.
+    await feed.complete;
+    const xdsSocketPath = join(config.runDirectory, "xds.sock");
+    const adminSocketPath = join(config.runDirectory, "admin.sock");
+    const server = await serveXds({ socketPath: xdsSocketPath, types: resources.types, logger });
+    xds = server;
+    const envoy = await superviseEnvoy({
+      runDirectory: config.runDirectory,
+      envoyPath,
+      adminSocketPath,
+      bootstrap: bootstrap({
+        nodeId: config.nodeId,
+        listenAddress: config.listenAddress,
+        listenPort: config.port,
+        adminSocketPath,
+        xdsSocketPath,
+        scopeHeader: SCOPE_HEADER,
+        search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
+      }),
+      concurrency: config.concurrency,
+      orphanTimeoutMs: config.orphanTimeoutMs,
+      drainTimeMs: config.drainTimeMs,
+      logger,
+    });
+    return {
+      envoy,
+      table,
+      get status() {
+        const { routeCount } = table;
+        return { node: config.nodeId, routeCount, sequence: feed.sequence, proxies: server.proxies() };
+      },
+      async stop() {
+        await envoy.drain();
+        await envoy.stop();
+        await end();
+      },
+      async detach() {
+        await envoy.detach();
+        await end();
+      },
+    };
+  } catch (error) {
+    await end();
+    throw error;
+  }
+}

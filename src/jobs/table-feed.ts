@@ -1,0 +1,71 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { asError } from "../lib/errors.js";
+import type { Logger } from "../lib/logger.js";
+import type { LogBatch, MeshLog } from "../log/log.js";
+import type { RoutingTable } from "../model/routing-table.js";
+
+/** Pause before a log that failed is followed again. */
+const RETRY_MS = 1_000;
+
+export interface TableFeed {
+  /** Resolves when the table holds the log as it was at the start. */
+  readonly complete: Promise<void>;
+  /** The newest write that the table holds. */
+  readonly sequence: number;
+  /** Resolves when the feed has ended, after its signal aborted. */
+  readonly ended: Promise<void>;
+}
+
+/** Keeps a routing table as the log says, and tells which groups of hosts moved. A log that fails is tried again. */
+export function feedTable(
+  table: RoutingTable,
+  log: MeshLog,
+  signal: AbortSignal,
+  logger: Logger,
+  onMoved: (groups: ReadonlySet<string>) => void,
+): TableFeed {
+  let sequence = 0;
+  /** While the log is told from its start: the keys that came up. */
+  let seen: Set<string> | undefined;
+  let complete: () => void = () => undefined;
+
+  function take({ entries, caughtUp, fromStart }: LogBatch): void {
+    if (fromStart && sequence > 0) seen ??= new Set();
+    for (const { key } of entries) seen?.add(key);
+    const moved = new Set(table.apply(entries));
+    if (seen && caughtUp) {
+      const current = seen;
+      const gone = [...table.keys()].filter((key) => !current.has(key));
+      for (const group of table.apply(gone.map((key) => ({ key, value: undefined })))) moved.add(group);
+      seen = undefined;
+    }
+    sequence = entries.at(-1)?.sequence ?? sequence;
+    if (moved.size > 0) onMoved(moved);
+    if (caughtUp) complete();
+  }
+
+  async function follow(): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        for await (const batch of log.follow(sequence, signal)) take(batch);
+      } catch (error) {
+        seen = undefined;
+        logger.error(
+          { sequence, error: asError(error).message },
+          "the mesh log can't be followed; serving what it said so far, trying again",
+        );
+        await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
+      }
+    }
+  }
+
+  return {
+    complete: new Promise((resolve) => {
+      complete = resolve;
+    }),
+    get sequence() {
+      return sequence;
+    },
+    ended: follow(),
+  };
+}

@@ -1,0 +1,70 @@
+/** Server-sent events, decoded as bytes come. https://html.spec.whatwg.org/multipage/server-sent-events.html */
+import { ProtocolViolation } from "./faults.js";
+
+const LINE_FEED = 0x0a;
+
+export interface SseFrame {
+  /** "" when the frame names none. */
+  readonly event: string;
+  /** Its data lines, joined by line feeds; "" when there is none. */
+  readonly data: string;
+}
+
+/**
+ * Splits a stream of bytes into frames. Ids are passed over: the BBS counts them from 0 on each connection, and replays
+ * nothing.
+ */
+export class SseDecoder {
+  readonly #maxFrameBytes: number;
+  #partialLine: Buffer[] = [];
+  #event = "";
+  #data: string[] = [];
+  #hasFields = false;
+  #frameBytes = 0;
+
+  constructor(maxFrameBytes: number) {
+    this.#maxFrameBytes = maxFrameBytes;
+  }
+
+  /** Returns the frames that these bytes complete. Throws ProtocolViolation for a frame of more than the allowed size. */
+  feed(bytes: Buffer): readonly SseFrame[] {
+    const frames: SseFrame[] = [];
+    let offset = 0;
+    while (offset < bytes.length) {
+      const lineFeed = bytes.indexOf(LINE_FEED, offset);
+      const end = lineFeed < 0 ? bytes.length : lineFeed;
+      const piece = bytes.subarray(offset, end);
+      this.#frameBytes += end + 1 - offset;
+      if (this.#frameBytes > this.#maxFrameBytes) {
+        throw new ProtocolViolation(`an event is larger than ${this.#maxFrameBytes} bytes`);
+      }
+      offset = end + 1;
+      if (lineFeed < 0) {
+        this.#partialLine.push(piece);
+        continue;
+      }
+      const line = Buffer.concat([...this.#partialLine, piece]).toString("utf8");
+      this.#partialLine = [];
+      this.#takeLine(line.endsWith("\r") ? line.slice(0, -1) : line, frames);
+    }
+    return frames;
+  }
+
+  #takeLine(line: string, frames: SseFrame[]): void {
+    if (line === "") {
+      if (this.#hasFields) frames.push({ event: this.#event, data: this.#data.join("\n") });
+      this.#event = "";
+      this.#data = [];
+      this.#hasFields = false;
+      this.#frameBytes = 0;
+      return;
+    }
+    const colon = line.indexOf(":");
+    const field = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+    if (field === "event") this.#event = value;
+    else if (field === "data") this.#data.push(value);
+    else return;
+    this.#hasFields = true;
+  }
+}
