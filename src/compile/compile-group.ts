@@ -186,7 +186,7 @@ function compilePath({ path }: PathRoute, pools: readonly Pool[]): RdsRoute[] {
       match: create(RouteMatchSchema, {
         pathSpecifier: match,
         caseSensitive: false,
-        headers: safe ? [SAFE_METHODS] : [],
+        headers: safe ? SAFE_METHODS : [],
       }),
       action: {
         case: "route",
@@ -196,13 +196,15 @@ function compilePath({ path }: PathRoute, pools: readonly Pool[]): RdsRoute[] {
   return [route(true), route(false)];
 }
 
-const SAFE_METHODS = {
+/** Anything but a method with effects; plain comparisons cost Envoy less than one regular expression. */
+const SAFE_METHODS = ["POST", "PUT", "PATCH", "DELETE", "CONNECT"].map((method) => ({
   name: ":method",
+  invertMatch: true,
   headerMatchSpecifier: {
     case: "stringMatch" as const,
-    value: { matchPattern: { case: "safeRegex" as const, value: { regex: "GET|HEAD|OPTIONS|TRACE" } } },
+    value: { matchPattern: { case: "exact" as const, value: method } },
   },
-};
+}));
 
 function clusterSpecifier(pools: readonly Pool[]) {
   const [only] = pools;

@@ -97,8 +97,12 @@ export function envoyAdmin(socketPath: string, timeoutMs = TIMEOUT_MS): EnvoyAdm
     serverInfo: async () => parseServerInfo(await accepted("GET", "/server_info")),
     stats,
     requests: async () => countRequests(await stats("^http\\..*\\.downstream_rq_(active|total)$")),
-    drainListeners: async () => void (await accepted("POST", "/drain_listeners?graceful")),
-    failHealthcheck: async () => void (await accepted("POST", "/healthcheck/fail")),
+    drainListeners: async () => {
+      await accepted("POST", "/drain_listeners?graceful");
+    },
+    failHealthcheck: async () => {
+      await accepted("POST", "/healthcheck/fail");
+    },
   };
 }
 

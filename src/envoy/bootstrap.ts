@@ -28,6 +28,21 @@ const type = (name: string) => `type.googleapis.com/envoy.${name}`;
 const ADS = { ads: {}, resource_api_version: "V3" };
 const XDS_CLUSTER = "cf-mesh-agent";
 
+/** Prefixes of the statistics that are kept: those whose number does not grow with the routes. */
+const STATS = [
+  `cluster.${XDS_CLUSTER}.`,
+  "cluster_manager.",
+  "control_plane.",
+  "http.router.downstream_",
+  "http.router.no_",
+  "http.router.rq_",
+  "listener.",
+  "listener_manager.",
+  "main_thread.",
+  "overload.",
+  "server.",
+];
+
 /** How long a request waits for a cluster that the agent is asked for. */
 const CLUSTER_TIMEOUT = "10s";
 
@@ -41,16 +56,7 @@ function bootstrapJson(options: BootstrapOptions) {
     admin: { address: { pipe: { path: options.adminSocketPath, mode: 0o600 } }, ignore_global_conn_limit: true },
     // A mesh with a million hosts has no use for a million of each counter: what is shown per route comes from the
     // hosts' own counters on /clusters.
-    stats_config: {
-      stats_matcher: {
-        exclusion_list: {
-          patterns: [
-            { safe_regex: { regex: "cluster\\.[^.]*[|].*" } },
-            { safe_regex: { regex: "http\\.router\\.(rds|scoped_rds).*" } },
-          ],
-        },
-      },
-    },
+    stats_config: { stats_matcher: { inclusion_list: { patterns: STATS.map((prefix) => ({ prefix })) } } },
     deferred_stat_options: { enable_deferred_creation_stats: true },
     dynamic_resources: {
       ads_config: {

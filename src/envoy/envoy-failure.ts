@@ -19,14 +19,14 @@ export function envoyFailure(exit: EnvoyExit, goesOn: string): MeshError {
     return new MeshError(
       "MESH_PORT_TAKEN",
       `Envoy can't listen on ${address}:${port}, another process does; ${goesOn}`,
-      `stop that process (ss -ltnp 'sport = :${port}' names it), or set another port for the router's listener`,
+      `stop that process (ss -ltnp 'sport = :${port}' names it), or set another router.port`,
     );
   }
   if (bind && reason.startsWith("Permission denied")) {
     return new MeshError(
       "MESH_ENVOY_FAILED",
       `Envoy may not listen on ${address}:${port}; ${goesOn}`,
-      `set a port from 1024 on for the router's listener, or give the envoy binary CAP_NET_BIND_SERVICE`,
+      `set a router.port from 1024 on, or give the envoy binary CAP_NET_BIND_SERVICE`,
     );
   }
   return new MeshError(

@@ -21,8 +21,10 @@ export interface EnvoyOptions {
   readonly runDirectory: string;
   /** See findEnvoy. */
   readonly envoyPath: string;
-  /** JSON text; its admin.address must be a pipe. */
+  /** JSON text. */
   readonly bootstrap: string;
+  /** The unix socket that the bootstrap gives the admin API. */
+  readonly adminSocketPath: string;
   /** Worker threads. */
   readonly concurrency: number;
   /** How long Envoy goes on serving with no agent. */
@@ -122,15 +124,8 @@ async function specOf(options: EnvoyOptions): Promise<EnvoySpec> {
     ],
     bootstrap: options.bootstrap,
     binaryMark: `${size}-${mtimeMs}`,
-    adminSocketPath: adminSocketPathOf(options.bootstrap),
+    adminSocketPath: options.adminSocketPath,
   };
-}
-
-function adminSocketPathOf(bootstrap: string): string {
-  const { admin } = JSON.parse(bootstrap) as { admin?: { address?: { pipe?: { path?: string } } } };
-  const path = admin?.address?.pipe?.path;
-  if (path === undefined) throw new Error("the bootstrap's admin.address is no pipe");
-  return path;
 }
 
 function checkSocketPath(path: string): void {
@@ -139,7 +134,7 @@ function checkSocketPath(path: string): void {
   throw new MeshError(
     "MESH_CONFIG_INVALID",
     `the unix socket ${path} has a path of ${byteCount} bytes, systems take ${MAX_SOCKET_PATH_BYTES}; nothing was started`,
-    `choose a run directory that is ${byteCount - MAX_SOCKET_PATH_BYTES} bytes shorter`,
+    `choose a router.runDirectory that is ${byteCount - MAX_SOCKET_PATH_BYTES} bytes shorter`,
   );
 }
 
@@ -215,7 +210,7 @@ class Supervisor implements Envoy {
   }
 
   async stop(): Promise<void> {
-    if (this.#letGo.signal.aborted) return this.#following;
+    if (this.#hasLetGo()) return this.#following;
     this.#become({ kind: "stopping" });
     this.#letGo.abort(new Error("Envoy was stopped"));
     this.#connection?.send({ type: "stop" });
@@ -226,7 +221,7 @@ class Supervisor implements Envoy {
   }
 
   async detach(): Promise<void> {
-    if (this.#letGo.signal.aborted) return this.#following;
+    if (this.#hasLetGo()) return this.#following;
     this.#become({ kind: "detached" });
     this.#letGo.abort(new Error("Envoy was left to its keeper"));
     this.#connection?.close();
@@ -246,15 +241,15 @@ class Supervisor implements Envoy {
   }
 
   async #reconnect(backoff: Backoff): Promise<KeeperConnection | undefined> {
-    while (!this.#letGo.signal.aborted) {
+    while (!this.#hasLetGo()) {
       const restartInMs = backoff.next();
       this.#become({ kind: "keeper-lost", restartInMs });
       this.#options.logger.error({ restartInMs }, "Envoy's keeper ended, and Envoy with it; starting both again");
       await systemClock.sleep(restartInMs, this.#letGo.signal);
-      if (this.#letGo.signal.aborted) return undefined;
+      if (this.#hasLetGo()) return undefined;
       try {
         const connection = await this.#connect();
-        if (this.#letGo.signal.aborted) this.#leave(connection);
+        if (this.#hasLetGo()) this.#leave(connection);
         else this.#run(connection);
         return connection;
       } catch (error) {
@@ -276,6 +271,10 @@ class Supervisor implements Envoy {
     connection.send({ type: "run", spec: this.#spec, orphanTimeoutMs: this.#options.orphanTimeoutMs });
   }
 
+  #hasLetGo(): boolean {
+    return this.#letGo.signal.aborted;
+  }
+
   /** For a connection that came about while this agent let go. */
   #leave(connection: KeeperConnection): void {
     if (this.#state.kind === "stopping") connection.send({ type: "stop" });
@@ -294,7 +293,7 @@ class Supervisor implements Envoy {
   }
 
   #take(state: KeeperState): void {
-    if (this.#letGo.signal.aborted) return;
+    if (this.#hasLetGo()) return;
     switch (state.kind) {
       case "running":
         if (state.specId !== this.#specId) this.#become({ kind: "replacing", pid: state.pid });

@@ -77,9 +77,9 @@ async function openSocket(path: string): Promise<Socket | undefined> {
 /** Resolves to undefined when the keeper ends instead of answering, or was told to because it is of another version. */
 async function attach(socket: Socket, options: KeeperOptions): Promise<KeeperConnection | undefined> {
   const messages = messagesOf(socket);
-  let isSilent = false;
+  const silence = new AbortController();
   const timeout = setTimeout(() => {
-    isSilent = true;
+    silence.abort();
     socket.destroy();
   }, options.stopGraceMs + ANSWER_TIMEOUT_MS);
   try {
@@ -93,7 +93,7 @@ async function attach(socket: Socket, options: KeeperOptions): Promise<KeeperCon
       if (answer?.type === "refused") throw inUse(options, answer.agentPid);
       if (answer?.type === "state") return connection(socket, hello.keeperPid, answer.state, messages);
     }
-    if (isSilent) throw keeperFailed(options, "it does not answer");
+    if (silence.signal.aborted) throw keeperFailed(options, "it does not answer");
     socket.destroy();
     return undefined;
   } catch (error) {
@@ -151,19 +151,20 @@ async function spawnKeeper(options: KeeperOptions): Promise<void> {
     detached: true,
     stdio: ["ignore", "ignore", "pipe", "pipe"],
   });
-  const ready = child.stdio[3] as Readable;
-  const complaint = text(child.stderr);
-  const begun = await Promise.race([
-    once(ready, "data").then(() => undefined),
-    once(child, "exit").then(async () => (await complaint).trim()),
-    once(child, "error").then(([error]) => asError(error).message),
-  ]);
-  if (begun !== undefined && begun !== "") throw keeperFailed(options, begun);
-  // A pipe held open would keep this process from ending.
-  complaint.catch(() => undefined);
-  child.stderr.destroy();
-  ready.destroy();
-  child.unref();
+  const [complaints, ready] = [child.stdio[2] as Readable, child.stdio[3] as Readable];
+  const complaint = text(complaints).catch(() => "");
+  try {
+    const begun = await Promise.race([once(ready, "data"), once(child, "exit")]);
+    // The line from the keeper is bytes, an exit comes with its code.
+    if (typeof begun[0] === "number" && begun[0] !== 0) throw new Error((await complaint).trim());
+  } catch (error) {
+    throw keeperFailed(options, asError(error).message);
+  } finally {
+    // A pipe held open would keep this process from ending.
+    complaints.destroy();
+    ready.destroy();
+    child.unref();
+  }
 }
 
 const inUse = ({ runDirectory }: KeeperOptions, agentPid: number) =>

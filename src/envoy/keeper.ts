@@ -114,6 +114,7 @@ class SocketKeeper implements Keeper {
         if (this.#agent) send(this.#agent.socket, { type: "state", state });
       },
     });
+    logger.info({ keeperPid: process.pid }, "keeper started");
     this.#server.on("connection", (socket) => this.#welcome(socket));
     this.#awaitAgent();
   }

@@ -1,5 +1,6 @@
 /** The istio-router: an Envoy, and the agent that feeds it from the mesh log. */
 import { mkdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { SEARCH_FILTER_LUA } from "../compile/filters.js";
 import { SCOPE_HEADER, SEARCH_FILTERS } from "../compile/names.js";
@@ -72,7 +73,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
         scopeHeader: SCOPE_HEADER,
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
       }),
-      concurrency: config.concurrency,
+      concurrency: config.concurrency ?? availableParallelism(),
       orphanTimeoutMs: config.orphanTimeoutMs,
       drainTimeMs: config.drainTimeMs,
       logger,

@@ -4,12 +4,18 @@ import type { Logger } from "../lib/logger.js";
 import { openEmbeddedLog } from "../log/embedded.js";
 import { startControl } from "./control.js";
 import { startRouteSyncer } from "./route-syncer.js";
-import { type Router, startRouter } from "./router.js";
+import type { SourceStatus } from "../sources/source.js";
+import { type Router, type RouterStatus, startRouter } from "./router.js";
 import type { SourceJob } from "./source-job.js";
+
+export interface MeshStatus {
+  readonly router: RouterStatus | undefined;
+  readonly sources: readonly ({ readonly name: string } & SourceStatus)[];
+}
 
 export interface Mesh {
   readonly router: Router | undefined;
-  readonly sources: readonly SourceJob[];
+  readonly status: MeshStatus;
   /** Sources first, so that nothing new comes in while the router drains. */
   stop(): Promise<void>;
 }
@@ -30,7 +36,13 @@ export async function startMesh(config: Config, logger: Logger): Promise<Mesh> {
     }
     if (config.diego) sources.push(await startControl(config.diego, log, logger.child({ job: "control" })));
     if (config.router) router = await startRouter(config.router, log, logger.child({ job: "router" }));
-    return { router, sources, stop };
+    return {
+      router,
+      get status() {
+        return { router: router?.status, sources: sources.map(({ name, status }) => ({ name, ...status })) };
+      },
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;

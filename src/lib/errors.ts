@@ -10,6 +10,7 @@ export const ERROR_CODES = [
   "MESH_SOURCE_REFUSED",
   "MESH_SOURCE_MALFORMED",
   "MESH_STATE_IN_USE",
+  "MESH_STATUS_UNAVAILABLE",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
 

@@ -39,7 +39,7 @@ function secureContextOf({ ca, certificate, key }: BbsCredentials): SecureContex
     const cause = asError(thrown);
     throw invalid(
       `the certificates for the Diego BBS can't be used (${cause.message})`,
-      "check that diego.tls holds PEM texts, and that the key belongs to the certificate",
+      "check that diego.caFile, certificateFile and keyFile are PEM files, and that the key belongs to the certificate",
       { cause },
     );
   }

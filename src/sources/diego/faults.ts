@@ -22,8 +22,8 @@ export function bbsFault(url: string, doing: string, thrown: unknown): MeshError
     return new MeshError(
       "MESH_SOURCE_REFUSED",
       `Diego BBS at ${url}: TLS failed while ${doing} (${describe(cause)}); ${MEANWHILE}`,
-      "check the certificates in diego.tls: the BBS must trust the CA of our client certificate, our CA must have issued " +
-        "the BBS's certificate, the name in diego.urls must be in it, and none may have expired",
+      "check diego.caFile, certificateFile and keyFile: the BBS must trust the issuer of our certificate, our CA must have " +
+        "issued the certificate of the BBS, the name in diego.urls must be in it, and none may have expired",
       { cause },
     );
   }
@@ -55,7 +55,7 @@ export function badStatus(url: string, doing: string, status: number): MeshError
   const fix =
     status === 404
       ? "this BBS does not know the call: check that diego.urls leads to a BBS, of a diego-release that has /v1/events/lrp_instances.r1"
-      : "check that diego.urls leads to a BBS and that diego.tls is a certificate that it lets in";
+      : "check that diego.urls leads to a BBS and that diego.certificateFile is one that it lets in";
   return new MeshError("MESH_SOURCE_REFUSED", `Diego BBS at ${url}: HTTP ${status} while ${doing}; ${MEANWHILE}`, fix);
 }
 
@@ -112,7 +112,7 @@ function adviceFor(code: string | undefined): string {
       return "check that the BBS runs and that diego.urls names its port (8889): only the active BBS of a group listens";
     case "ECONNRESET":
       return (
-        "the BBS hung up: it may be restarting; if this stays, it may not trust the certificate in diego.tls (its log " +
+        "the BBS hung up: it may be restarting; if this stays, it may not trust diego.certificateFile (its log " +
         "then says so)"
       );
     default:

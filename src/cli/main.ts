@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+/** The command line: one file per command; this one joins them, and turns errors into words and exit codes. */
+import { Command } from "commander";
+import { asError, MeshError } from "../lib/errors.js";
+import { packageVersion } from "./package-version.js";
+import { devCommand } from "./dev.js";
+import { jobCommand } from "./job.js";
+import { statusCommand } from "./status.js";
+
+const program = new Command("cf-mesh")
+  .description("A service mesh for Cloud Foundry: weighted routes through real Envoy proxies.")
+  .version(packageVersion())
+  .showHelpAfterError("(cf-mesh --help tells the commands)")
+  .addCommand(devCommand())
+  .addCommand(jobCommand("up", "all jobs of one machine in one process", []))
+  .addCommand(jobCommand("router", "the router: Envoy, and the agent that feeds it from the mesh log", ["router"]))
+  .addCommand(jobCommand("control", "instances from Diego into the mesh log", ["diego"]))
+  .addCommand(jobCommand("route-syncer", "routes from Cloud Controller into the mesh log", ["cloudController"]))
+  .addCommand(statusCommand());
+
+try {
+  await program.parseAsync();
+} catch (thrown) {
+  const error = asError(thrown);
+  process.stderr.write(`cf-mesh: ${error instanceof MeshError ? error.message : (error.stack ?? error.message)}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,34 @@
+import { request } from "node:http";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { Command } from "commander";
+import { DEV_DEFAULTS } from "../jobs/dev.js";
+import { asError, MeshError } from "../lib/errors.js";
+
+/** Prints what a running job tells of itself, as JSON. */
+export function statusCommand(): Command {
+  return new Command("status")
+    .description("what a running router has: routes, the place in the log, what Envoy accepted and refused (JSON)")
+    .option("-d, --run-directory <directory>", "the router's run directory", join(DEV_DEFAULTS.stateDirectory, "run"))
+    .action(async ({ runDirectory }: { runDirectory: string }) => {
+      const body = await read(join(runDirectory, "api.sock"));
+      process.stdout.write(`${JSON.stringify(JSON.parse(body), undefined, 2)}\n`);
+    });
+}
+
+function read(socketPath: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path: "/status" }, (response) => text(response).then(resolve, reject));
+    call.once("error", (error) => {
+      reject(
+        new MeshError(
+          "MESH_STATUS_UNAVAILABLE",
+          `no job answers on ${socketPath} (${asError(error).message})`,
+          "start one, or name its router.runDirectory with --run-directory",
+          { cause: error },
+        ),
+      );
+    });
+    call.end();
+  });
+}

@@ -1,0 +1,96 @@
+/** Request bodies: JSON whatever the content type says, since `cf curl` sends it as form-urlencoded. */
+import type { FastifyRequest } from "fastify";
+import { z } from "zod";
+import { messageParseError, unprocessable } from "./errors.js";
+import type { Metadata } from "./records.js";
+
+/** Throws MessageParseError unless the body is a JSON object. */
+export function objectBody(request: FastifyRequest): Record<string, unknown> {
+  const parsed = z.record(z.string(), z.unknown()).safeParse(parseJson(request.body));
+  if (!parsed.success) throw messageParseError();
+  return parsed.data;
+}
+
+/** Throws 422 with every problem, in Cloud Controller's words: "Name must be a string, Unknown field(s): 'x'". */
+export function parseBody<Schema extends z.ZodType>(request: FastifyRequest, schema: Schema): z.output<Schema> {
+  const parsed = schema.safeParse(objectBody(request));
+  if (parsed.success) return parsed.data;
+  throw unprocessable(parsed.error.issues.map(describeIssue).join(", "));
+}
+
+function parseJson(body: unknown): unknown {
+  try {
+    return typeof body === "string" ? JSON.parse(body) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function describeIssue(issue: z.core.$ZodIssue): string {
+  const subject = issue.path.filter((part) => typeof part === "string").map(humanize);
+  const problem = issue.code === "unrecognized_keys" ? unknownFields(issue.keys) : issue.message;
+  return [...subject, problem].join(" ");
+}
+
+export function unknownFields(names: readonly string[]): string {
+  return `Unknown field(s): '${names.join("', '")}'`;
+}
+
+/** "memory_in_mb" reads "Memory in mb". */
+export function humanize(field: string): string {
+  const words = field.replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+export const stringField = z.string({
+  error: (issue) => (issue.input === undefined ? "can't be blank" : "must be a string"),
+});
+
+export const nameField = stringField
+  .min(1, "can't be blank")
+  .max(255, "is too long (maximum is 255 characters)");
+
+const relationshipSchema = z.strictObject({ data: z.strictObject({ guid: z.string().min(1).max(200) }) });
+
+/** A relationship to one other resource: `{"data": {"guid": ...}}`. */
+export function relationship(name: string) {
+  return z.custom<z.infer<typeof relationshipSchema>>(
+    (value) => relationshipSchema.safeParse(value).success,
+    `must be structured like this: "${name}: {"data": {"guid": "valid-guid"}}"`,
+  );
+}
+
+/** The "relationships" of a body that must name these. */
+export function relationships<Name extends string>(...names: readonly Name[]) {
+  const shape = Object.fromEntries(names.map((name) => [name, relationship(name)]));
+  return z.strictObject(shape as Record<Name, ReturnType<typeof relationship>>, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? undefined
+        : issue.input === undefined
+          ? "can't be blank"
+          : "'relationships' is not an object",
+  });
+}
+
+const pairsSchema = z.record(z.string(), z.union([z.string(), z.null()]));
+
+export const metadataField = z
+  .strictObject({ labels: pairsSchema.optional(), annotations: pairsSchema.optional() }, "must be an object")
+  .optional();
+
+/** Merged as PATCH does: null deletes a key. */
+export function mergeMetadata(old: Metadata, change: z.output<typeof metadataField>): Metadata {
+  return {
+    labels: mergePairs(old.labels, change?.labels ?? {}),
+    annotations: mergePairs(old.annotations, change?.annotations ?? {}),
+  };
+}
+
+export function mergePairs(
+  old: Readonly<Record<string, string>>,
+  change: Readonly<Record<string, string | null>>,
+): Record<string, string> {
+  const merged: [string, string | null][] = Object.entries({ ...old, ...change });
+  return Object.fromEntries(merged.filter((pair): pair is [string, string] => pair[1] !== null));
+}

@@ -1,0 +1,79 @@
+/** Access tokens by the client credentials grant. */
+import type { Agent } from "undici";
+import { z } from "zod";
+import type { Clock } from "../../lib/clock.js";
+import { clientRefused, malformedAnswer, scopeMissing } from "./faults.js";
+import { exchange } from "./http.js";
+
+export interface UaaClient {
+  readonly clientId: string;
+  readonly clientSecret: string;
+}
+
+const TokenSchema = z.object({
+  access_token: z.string().min(1),
+  expires_in: z.number().positive(),
+  scope: z.string().optional(),
+});
+
+/** A client with none of these gets lists of what its own roles show: to us they would look complete. */
+const READ_ALL = ["cloud_controller.admin", "cloud_controller.admin_read_only", "cloud_controller.global_auditor"];
+/** A token is not used in the last minute of its life, nor in the last half of a shorter one. */
+const MAX_MARGIN_MS = 60_000;
+
+export class TokenSource {
+  readonly #agent: Agent;
+  readonly #client: UaaClient;
+  readonly #clock: Clock;
+  #held: { readonly token: string; readonly renewAtMs: number } | undefined;
+  #asked: Promise<string> | undefined;
+
+  constructor(agent: Agent, client: UaaClient, clock: Clock) {
+    this.#agent = agent;
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  /**
+   * The token to use now; asks for one where there is none or it is about to expire, once for all that wait.
+   *
+   * Request  POST <uaa>/oauth/token, client id and secret in the form.
+   * Throws   as exchange(); MESH_SOURCE_REFUSED when the UAA refuses the client, or the client may not read everything.
+   */
+  token(uaaUrl: string, signal: AbortSignal): Promise<string> {
+    if (this.#held && this.#clock.now() < this.#held.renewAtMs) return Promise.resolve(this.#held.token);
+    this.#asked ??= this.#ask(uaaUrl, signal).finally(() => (this.#asked = undefined));
+    return this.#asked;
+  }
+
+  /** The Cloud Controller refused this token: the next call asks for another. */
+  refused(token: string): void {
+    if (this.#held?.token === token) this.#held = undefined;
+  }
+
+  async #ask(uaaUrl: string, signal: AbortSignal): Promise<string> {
+    const server = `UAA at ${uaaUrl}`;
+    const { clientId, clientSecret } = this.#client;
+    const askedAtMs = this.#clock.now();
+    const answer = await exchange(
+      this.#agent,
+      {
+        server,
+        url: new URL(`${uaaUrl}/oauth/token`),
+        headers: {},
+        form: { grant_type: "client_credentials", client_id: clientId, client_secret: clientSecret },
+      },
+      signal,
+    );
+    if (!answer.ok) throw clientRefused(server, clientId, answer.status, answer.detail);
+    const parsed = TokenSchema.safeParse(answer.body);
+    if (!parsed.success) throw malformedAnswer(server, "POST /oauth/token", "no access_token with expires_in");
+    const { access_token: token, expires_in: seconds, scope } = parsed.data;
+    if (scope !== undefined && !scope.split(" ").some((one) => READ_ALL.includes(one))) {
+      throw scopeMissing(server, clientId, scope);
+    }
+    const lifeMs = seconds * 1000;
+    this.#held = { token, renewAtMs: askedAtMs + lifeMs - Math.min(MAX_MARGIN_MS, lifeMs / 2) };
+    return token;
+  }
+}

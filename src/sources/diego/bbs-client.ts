@@ -1,0 +1,154 @@
+/** The BBS's calls that answer at once: POST, protobuf both ways, over mTLS. */
+import { create, fromBinary, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import type { IncomingMessage } from "node:http";
+import { Agent, request } from "node:https";
+import {
+  type ActualLRP,
+  ActualLRPSchema,
+  ActualLRPsRequestSchema,
+  ActualLRPsResponseSchema,
+  DomainsResponseSchema,
+  ErrorSchema,
+  PingRequestSchema,
+  PingResponseSchema,
+} from "../../gen/bbs/v1/bbs_pb.js";
+import { asError, MeshError } from "../../lib/errors.js";
+import type { BbsEndpoint } from "./endpoint.js";
+import { badStatus, bbsFault, errorInBody, ProtocolViolation, routerError } from "./faults.js";
+import { MessageSplitter } from "./message-splitter.js";
+
+/** Of the calls whose answers are small. */
+const MAX_SMALL_ANSWER_BYTES = 1024 * 1024;
+/** Ten times what 250,000 instances take. */
+const MAX_LIST_BYTES = 2 * 1024 ** 3;
+/** A BBS of that size reads its database for many seconds. Whether it lives at all is for `ping` to say. */
+const LIST_TIMEOUT_MS = 120_000;
+
+export class BbsClient {
+  readonly #endpoint: BbsEndpoint;
+  readonly #timeoutMs: number;
+  readonly #agent: Agent;
+
+  constructor(endpoint: BbsEndpoint, timeoutMs: number) {
+    this.#endpoint = endpoint;
+    this.#timeoutMs = timeoutMs;
+    // No keep-alive: calls are seconds apart, and a new connection asks DNS for the BBS that is active now.
+    this.#agent = new Agent({ keepAlive: false, secureContext: endpoint.secureContext });
+  }
+
+  /** Resolves when the BBS answers that it serves. Throws MESH_SOURCE_*. */
+  async ping(signal: AbortSignal): Promise<void> {
+    const doing = "asking whether it is there";
+    const body = toBinary(PingRequestSchema, create(PingRequestSchema));
+    const { available } = await this.#small("/v1/ping", doing, body, PingResponseSchema, signal);
+    if (!available) throw errorInBody(this.#endpoint.url, doing, 0, "it says that it is not available");
+  }
+
+  /** The domains whose desired state is fresh: Cloud Controller has told all of it within the last two minutes. */
+  async freshDomains(signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const doing = "listing domains";
+    const answer = await this.#small("/v1/domains/list", doing, new Uint8Array(0), DomainsResponseSchema, signal);
+    if (answer.error) throw errorInBody(this.#endpoint.url, doing, answer.error.type, answer.error.message);
+    return new Set(answer.domains);
+  }
+
+  /**
+   * Reads all actual LRPs of a domain, and hands them over one by one as they come.
+   *
+   * Throws   MESH_SOURCE_* when any part fails: what was handed over until then is no complete list.
+   */
+  async listActualLrps(domain: string, take: (lrp: ActualLRP) => void, signal: AbortSignal): Promise<void> {
+    const doing = "listing actual LRPs";
+    const body = toBinary(ActualLRPsRequestSchema, create(ActualLRPsRequestSchema, { domain }));
+    const { error, actualLrps } = ActualLRPsResponseSchema.field;
+    await this.#call("/v1/actual_lrps/list", doing, body, LIST_TIMEOUT_MS, signal, async (response) => {
+      const splitter = new MessageSplitter();
+      for await (const chunk of boundedBody(response, MAX_LIST_BYTES)) {
+        for (const field of splitter.feed(chunk)) {
+          if (field.number === actualLrps.number) take(decode(ActualLRPSchema, field.bytes));
+          if (field.number === error.number) {
+            const { type, message } = decode(ErrorSchema, field.bytes);
+            throw errorInBody(this.#endpoint.url, doing, type, message);
+          }
+        }
+      }
+      if (!splitter.complete) throw new ProtocolViolation("it ends in the middle of a message");
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  #small<Schema extends DescMessage>(
+    path: string,
+    doing: string,
+    body: Uint8Array,
+    schema: Schema,
+    signal: AbortSignal,
+  ): Promise<MessageShape<Schema>> {
+    return this.#call(path, doing, body, this.#timeoutMs, signal, async (response) => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of boundedBody(response, MAX_SMALL_ANSWER_BYTES)) chunks.push(chunk);
+      return decode(schema, Buffer.concat(chunks));
+    });
+  }
+
+  async #call<Answer>(
+    path: string,
+    doing: string,
+    body: Uint8Array,
+    timeoutMs: number,
+    signal: AbortSignal,
+    read: (response: IncomingMessage) => Promise<Answer>,
+  ): Promise<Answer> {
+    const { url, host, port } = this.#endpoint;
+    const timeout = AbortSignal.timeout(timeoutMs);
+    const headers = { "content-type": "application/x-protobuf", "content-length": body.length };
+    try {
+      const response = await new Promise<IncomingMessage>((resolve, reject) => {
+        request({
+          method: "POST",
+          host,
+          port,
+          path,
+          headers,
+          agent: this.#agent,
+          signal: AbortSignal.any([signal, timeout]),
+        })
+          .on("response", resolve)
+          .on("error", reject)
+          .end(body);
+      });
+      const { statusCode = 0, headers: answered } = response;
+      const refusal = answered["x-cf-routererror"];
+      if (statusCode !== 200 || refusal !== undefined) {
+        response.destroy();
+        throw refusal === undefined ? badStatus(url, doing, statusCode) : routerError(url, doing, String(refusal));
+      }
+      return await read(response);
+    } catch (thrown) {
+      if (thrown instanceof MeshError) throw thrown;
+      if (timeout.aborted) throw bbsFault(url, doing, new Error(`no complete answer within ${timeoutMs} ms`));
+      throw bbsFault(url, doing, thrown);
+    }
+  }
+}
+
+/** An answer's bytes. Throws ProtocolViolation beyond `maxBytes`. */
+async function* boundedBody(response: IncomingMessage, maxBytes: number): AsyncGenerator<Buffer> {
+  let byteCount = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    byteCount += chunk.length;
+    if (byteCount > maxBytes) throw new ProtocolViolation(`it is larger than ${maxBytes} bytes`);
+    yield chunk;
+  }
+}
+
+function decode<Schema extends DescMessage>(schema: Schema, bytes: Uint8Array): MessageShape<Schema> {
+  try {
+    return fromBinary(schema, bytes);
+  } catch (thrown) {
+    throw new ProtocolViolation(`it is no ${schema.name}: ${asError(thrown).message}`);
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * All instances of the foundation, from lists and events. Pure: facts in, moved processes out.
+ *
+ * Events come in order on one connection, lists on another, so each may be ahead of the other. Where both speak of one
+ * instance, the modification tag decides: of one epoch the larger index wins; of two epochs the event wins that came
+ * while the list was read, else the list.
+ */
+import type { Process, ProcessInit } from "../../entries/entries.js";
+import type { InstanceEvent, Sighting } from "./bbs-events.js";
+import { type Description, describe, isSameServing, type Tag, toInstance } from "./description.js";
+
+/** One actual LRP that has an instance. */
+interface InstanceRecord extends Omit<Description, "appGuid" | "processGuid"> {
+  readonly process: ProcessRecord;
+  /** Number of the last list that held it. */
+  listed: number;
+  /** Number of the list that was last begun when an event last told of it. */
+  readonly touched: number;
+}
+
+interface ProcessRecord {
+  readonly guid: string;
+  /** "" until a list or a created event says it: changed events don't. */
+  appGuid: string;
+  readonly records: InstanceRecord[];
+}
+
+interface Tombstone extends Tag {
+  readonly touched: number;
+}
+
+/** A list while it is read. One that fails is simply left: it changes nothing. */
+export interface InstanceList {
+  take(sighting: Sighting): void;
+  /**
+   * Makes the list known, now that it is complete.
+   *
+   * @param isFresh  whether its domain was fresh before the list was read. Where it was not, an instance that is missing
+   *                 is kept: nobody said that it should be gone.
+   * Returns  guids of the processes that moved.
+   */
+  finish(isFresh: boolean): ReadonlySet<string>;
+}
+
+export class Instances {
+  readonly #processes = new Map<string, ProcessRecord>();
+  readonly #records = new Map<string, InstanceRecord>();
+  /** Instances that an event removed: a list that was read before, or an older event, must not bring them back. */
+  readonly #removed = new Map<string, Tombstone>();
+  /** Of 250,000 instances many share a cell, an address, a version: such strings are kept once. */
+  readonly #strings = new Map<string, string>();
+  readonly #onLeftOut: (sighting: Sighting) => void;
+  #listNumber = 0;
+
+  /** @param onLeftOut  told of each actual LRP that is none of an app's. */
+  constructor(onLeftOut: (sighting: Sighting) => void = () => undefined) {
+    this.#onLeftOut = onLeftOut;
+  }
+
+  /** Instances known, those included that take no requests. */
+  get instanceCount(): number {
+    return this.#records.size;
+  }
+
+  processGuids(): IterableIterator<string> {
+    return this.#processes.keys();
+  }
+
+  /** Returns the guid of the process that moved; undefined when the event says nothing new. */
+  apply(event: InstanceEvent): string | undefined {
+    switch (event.kind) {
+      case "seen": {
+        const seen = this.#describe(event.sighting);
+        if (seen === undefined) return undefined;
+        const known = this.#records.get(seen.guid) ?? this.#removed.get(seen.guid);
+        if (known?.epoch === seen.epoch && known.index >= seen.index) return undefined;
+        return this.#put(seen, { listed: 0, touched: this.#listNumber });
+      }
+      case "removed": {
+        const gone = this.#describe(event.sighting);
+        if (gone === undefined) return undefined;
+        const known = this.#records.get(gone.guid);
+        if (known?.epoch === gone.epoch && known.index > gone.index) return undefined;
+        this.#removed.set(gone.guid, { epoch: gone.epoch, index: gone.index, touched: this.#listNumber });
+        return known && this.#drop(known);
+      }
+      case "crashed": {
+        // It has no tag, and needs none: an instance that crashed never runs again, its successor has a new guid.
+        const known = this.#records.get(event.instanceGuid);
+        if (known === undefined) return undefined;
+        return this.#put({ ...describedBy(known), served: undefined }, { listed: 0, touched: this.#listNumber });
+      }
+    }
+  }
+
+  /** To be called before the list is asked for. Events go on being applied while it is read. */
+  beginList(): InstanceList {
+    this.#listNumber += 1;
+    const number = this.#listNumber;
+    // Only events that overlap with the list before this one may still arrive out of order.
+    for (const [guid, tombstone] of this.#removed) if (tombstone.touched < number - 1) this.#removed.delete(guid);
+    this.#strings.clear();
+    const differences: Description[] = [];
+    return {
+      take: (sighting) => {
+        const listed = this.#describe(sighting);
+        if (listed === undefined) return;
+        const known = this.#records.get(listed.guid);
+        // Only differences are kept: the list of a foundation at rest costs no memory.
+        if (known && isKnown(known, listed)) known.listed = number;
+        else differences.push(listed);
+      },
+      finish: (isFresh) => this.#finishList(number, differences, isFresh),
+    };
+  }
+
+  /**
+   * Makes an entry of an earlier run known again: for a start at which the domain is not fresh, so that no list can say
+   * that an instance is gone. Whatever a list or an event says wins over it.
+   */
+  recall({ processGuid, appGuid, instances }: Process): void {
+    for (const { guid, index, version, certSan, isolationSegment, ...served } of instances) {
+      if (this.#records.has(guid) || this.#removed.has(guid)) continue;
+      const recalled = { guid, processGuid, appGuid, version, lrpIndex: index, epoch: "", index: 0, served };
+      this.#put(recalled, { listed: 0, touched: 0 });
+    }
+  }
+
+  /** undefined for a process of which nothing takes requests: it has no entry. */
+  entry(processGuid: string): ProcessInit | undefined {
+    const process = this.#processes.get(processGuid);
+    if (process === undefined) return undefined;
+    const instances = process.records.flatMap((record) => (record.served ? [toInstance(record, record.served)] : []));
+    if (instances.length === 0) return undefined;
+    instances.sort((a, b) => compareText(a.version, b.version) || a.index - b.index || compareText(a.guid, b.guid));
+    return { processGuid, appGuid: process.appGuid, instances };
+  }
+
+  #finishList(number: number, differences: readonly Description[], isFresh: boolean): ReadonlySet<string> {
+    const moved = new Set<string>();
+    const note = (processGuid: string | undefined) => {
+      if (processGuid !== undefined) moved.add(processGuid);
+    };
+    for (const listed of differences) {
+      const known = this.#records.get(listed.guid);
+      const rival = known ?? this.#removed.get(listed.guid);
+      if (rival === undefined || listWins(listed, rival, rival.touched >= number)) {
+        note(this.#put(listed, { listed: number, touched: rival?.touched ?? 0 }));
+      } else if (known) {
+        known.listed = number;
+        // The one thing that changed events don't tell.
+        if (learnAppGuid(known.process, listed.appGuid)) note(known.process.guid);
+      }
+    }
+    this.#strings.clear();
+    if (!isFresh) return moved;
+    for (const record of this.#records.values()) {
+      if (record.listed !== number && record.touched < number) note(this.#drop(record));
+    }
+    return moved;
+  }
+
+  /** undefined for what can take no request, now or later: no instance yet, or none of an app's. */
+  #describe(sighting: Sighting): Description | undefined {
+    const description = describe(sighting, (text) => this.#shared(text));
+    if (description === undefined) this.#onLeftOut(sighting);
+    return description?.guid === "" ? undefined : description;
+  }
+
+  #shared(text: string): string {
+    const known = this.#strings.get(text);
+    if (known === undefined) this.#strings.set(text, text);
+    return known ?? text;
+  }
+
+  /** Returns the guid of its process where the process's entry is another now. */
+  #put(description: Description, seen: Pick<InstanceRecord, "listed" | "touched">): string | undefined {
+    const { appGuid, processGuid, ...rest } = description;
+    const before = this.#records.get(rest.guid);
+    const process = this.#processes.get(processGuid) ?? { guid: processGuid, appGuid: "", records: [] };
+    this.#processes.set(processGuid, process);
+    const record: InstanceRecord = { ...rest, process, ...seen };
+    const position = before ? process.records.indexOf(before) : -1;
+    if (position < 0) process.records.push(record);
+    else process.records[position] = record;
+    this.#records.set(record.guid, record);
+    this.#removed.delete(record.guid);
+    const learned = learnAppGuid(process, appGuid);
+    return learned || !isSameServing(before?.served, record.served) ? processGuid : undefined;
+  }
+
+  /** Returns the guid of its process where the process's entry is another now. */
+  #drop(record: InstanceRecord): string | undefined {
+    const { process } = record;
+    this.#records.delete(record.guid);
+    process.records.splice(process.records.indexOf(record), 1);
+    if (process.records.length === 0) this.#processes.delete(process.guid);
+    return record.served && process.guid;
+  }
+}
+
+function listWins(listed: Tag, known: Tag, isTouched: boolean): boolean {
+  if (listed.epoch !== known.epoch) return !isTouched;
+  return isTouched ? listed.index > known.index : listed.index >= known.index;
+}
+
+function isKnown(record: InstanceRecord, listed: Description): boolean {
+  return (
+    record.epoch === listed.epoch &&
+    record.index === listed.index &&
+    (listed.appGuid === "" || record.process.appGuid === listed.appGuid) &&
+    isSameServing(record.served, listed.served)
+  );
+}
+
+function describedBy({ process, listed, touched, ...rest }: InstanceRecord): Description {
+  return { ...rest, processGuid: process.guid, appGuid: process.appGuid };
+}
+
+/** True where it was not known before. */
+function learnAppGuid(process: ProcessRecord, appGuid: string): boolean {
+  if (appGuid === "" || appGuid === process.appGuid) return false;
+  process.appGuid = appGuid;
+  return true;
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
