@@ -3,12 +3,10 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { pino } from "pino";
 import { serveStatus, type StatusServer } from "../api/status-server.js";
-import { readConfig, type Section } from "../config/config.js";
+import { type Config, readConfig, type Section } from "../config/config.js";
 import { type Mesh, startMesh } from "../jobs/up.js";
 import { createLogger } from "../lib/logger.js";
 import { stopSignal } from "./stop-signals.js";
-
-const ALL: readonly Section[] = ["router", "cloudController", "diego"];
 
 /** A command that runs the jobs of these sections of the configuration; none named: of all that the file has. */
 export function jobCommand(name: string, description: string, sections: readonly Section[]): Command {
@@ -17,8 +15,7 @@ export function jobCommand(name: string, description: string, sections: readonly
     .requiredOption("-c, --config <file>", "configuration in YAML; docs/config.md tells its keys")
     .action(async ({ config: file }: { config: string }) => {
       const stopping = stopSignal();
-      const config = await readConfig(file, sections);
-      if (sections.length > 0) for (const section of ALL) if (!sections.includes(section)) delete config[section];
+      const config = only(sections, await readConfig(file, sections));
       const logger = createLogger(config.logLevel, pino.destination(1));
       let mesh: Mesh | undefined;
       const status = config.router && (await serveJobStatus(config.router.runDirectory, () => mesh?.status));
@@ -32,6 +29,14 @@ export function jobCommand(name: string, description: string, sections: readonly
         await status?.close();
       }
     });
+}
+
+/** The configuration without the sections of other jobs. */
+function only(sections: readonly Section[], config: Config): Config {
+  if (sections.length === 0) return config;
+  const { logLevel, log } = config;
+  const own = sections.map((section) => [section, config[section]]);
+  return { logLevel, log, ...(Object.fromEntries(own) as Pick<Config, Section>) };
 }
 
 /** The run directory comes first: its socket keeps a second job out of it. */

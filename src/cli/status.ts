@@ -18,7 +18,9 @@ export function statusCommand(): Command {
 
 function read(socketPath: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path: "/status" }, (response) => text(response).then(resolve, reject));
+    const call = request({ socketPath, path: "/status" }, (response) => {
+      text(response).then(resolve, reject);
+    });
     call.once("error", (error) => {
       reject(
         new MeshError(

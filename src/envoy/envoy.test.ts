@@ -52,13 +52,11 @@ describe("an Envoy under supervision", () => {
     const envoy = await supervise(place, { onState: (state) => states.push(state) });
     const crashed = pidOf(envoy);
     process.kill(crashed, "SIGKILL");
-    await vi.waitFor(() => expect(envoy.state).toMatchObject({ kind: "running", pid: expect.not.toBe(crashed) }), WAIT);
+    await anotherRuns(envoy, crashed);
     await envoy.whenReady(soon());
     expect(await place.ask()).toBe("one");
     expect(states.map(({ kind }) => kind)).toEqual(["running", "restarting", "running"]);
-    expect(states[1]).toMatchObject({
-      error: { code: "MESH_ENVOY_FAILED", message: expect.stringMatching(/SIGKILL/) },
-    });
+    expect(states[1]).toMatchObject({ error: { code: "MESH_ENVOY_FAILED" } });
   });
 
   it("serves on while its agent is killed, and the next agent adopts it", async () => {
@@ -69,7 +67,9 @@ describe("an Envoy under supervision", () => {
     await once(agent.child, "exit");
     const envoy = await supervise(place);
     expect(envoy.state).toEqual({ kind: "running", pid: agent.envoyPid, adopted: true });
-    expect(await traffic.stop()).toMatchObject({ failed: [], answered: expect.toSatisfy((n: number) => n > 0) });
+    const { failed, answeredCount } = await traffic.stop();
+    expect(failed).toEqual([]);
+    expect(answeredCount).toBeGreaterThan(0);
   });
 
   it("is stopped when no agent comes back within the orphan timeout", async () => {
@@ -107,10 +107,7 @@ describe("an Envoy under supervision", () => {
     const [envoyPid, keeperPid] = [pidOf(envoy), place.keeperPid()];
     process.kill(keeperPid, "SIGKILL");
     await vi.waitFor(() => expect(isAlive(envoyPid)).toBe(false), WAIT);
-    await vi.waitFor(
-      () => expect(envoy.state).toMatchObject({ kind: "running", pid: expect.not.toBe(envoyPid) }),
-      WAIT,
-    );
+    await anotherRuns(envoy, envoyPid);
     await envoy.whenReady(soon());
     expect(await place.ask()).toBe("one");
   });
@@ -252,6 +249,12 @@ describe("the admin API", () => {
 
 const soon = () => AbortSignal.timeout(WAIT.timeout);
 
+const anotherRuns = (envoy: Envoy, before: number) =>
+  vi.waitFor(() => {
+    expect(envoy.state.kind).toBe("running");
+    expect(envoy.pid).not.toBe(before);
+  }, WAIT);
+
 function pidOf(envoy: Envoy): number {
   if (envoy.pid === undefined) throw new Error("no Envoy runs");
   return envoy.pid;
@@ -291,21 +294,21 @@ function lastKeeperPid(runDirectory: string): number {
 /** One request after the other, until it is stopped. */
 function steadyTraffic(ask: () => Promise<string>) {
   const failed: unknown[] = [];
-  let answered = 0;
-  let isOver = false;
+  let answeredCount = 0;
+  const end = new AbortController();
   const done = (async () => {
-    while (!isOver) {
+    while (!end.signal.aborted) {
       await ask().then(
-        () => (answered += 1),
+        () => (answeredCount += 1),
         (error: unknown) => failed.push(error),
       );
     }
   })();
   return {
     stop: async () => {
-      isOver = true;
+      end.abort();
       await done;
-      return { answered, failed };
+      return { answeredCount, failed };
     },
   };
 }
@@ -332,7 +335,7 @@ async function supervise(place: Place, changes?: Partial<EnvoyOptions>): Promise
 
 /** An agent in a process of its own; resolves when its Envoy runs. */
 async function startAgent(place: Place, changes?: Partial<EnvoyOptions>) {
-  const { logger: _, ...options } = optionsFor(place, changes);
+  const options = { ...optionsFor(place, changes), logger: undefined };
   const program = `
     const { superviseEnvoy } = await import(${JSON.stringify(built("src/envoy/envoy.ts"))});
     const { silentLogger } = await import(${JSON.stringify(built("src/lib/logger.ts"))});

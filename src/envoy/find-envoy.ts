@@ -4,7 +4,7 @@ import { access } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
 import { asError, MeshError, systemCode } from "../lib/errors.js";
-import { PACKAGE_ROOT } from "./package-root.js";
+import { PACKAGE_ROOT } from "../lib/package-root.js";
 
 /** The releases whose behaviour this mesh was tried on; scripts/setup installs the same. */
 export const SUPPORTED_ENVOY = "1.40";

@@ -16,7 +16,7 @@ import {
   type ToKeeper,
 } from "./keeper-protocol.js";
 import type { KeeperOptions } from "./keeper.js";
-import { PACKAGE_ROOT } from "./package-root.js";
+import { PACKAGE_ROOT } from "../lib/package-root.js";
 
 const KEEPER_PROGRAM = join(PACKAGE_ROOT, "dist", "src", "envoy", "keeper-main.js");
 

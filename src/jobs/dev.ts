@@ -66,8 +66,8 @@ export async function startDev(options: DevOptions): Promise<Dev> {
   try {
     const runDirectory = join(stateDirectory, "run");
     await mkdir(runDirectory, { recursive: true, mode: 0o700 });
-    let mesh: Mesh | undefined;
-    const status = await serveStatus(join(runDirectory, "api.sock"), () => mesh?.status ?? {});
+    const running: { mesh?: Mesh } = {};
+    const status = await serveStatus(join(runDirectory, "api.sock"), () => running.mesh?.status ?? {});
     cleanups.push(() => status.close());
     await requireFreePort(host, routerPort, "--port");
     await requireFreePort(host, apiPort, "--api-port");
@@ -127,16 +127,16 @@ export async function startDev(options: DevOptions): Promise<Dev> {
       "cf-mesh dev",
       [],
     );
-    const started = await startMesh(config, logger);
-    mesh = started;
-    cleanups.push(() => started.stop());
+    const mesh = await startMesh(config, logger);
+    running.mesh = mesh;
+    cleanups.push(() => mesh.stop());
 
     onStep("pushing the sample apps hello and hola");
     const routes = await pushSamples(foundation, domains[0] ?? "");
     onStep("waiting for the first answers through the router");
     const waiting = AbortSignal.timeout(FIRST_ANSWER_TIMEOUT_MS);
     await Promise.all(routes.map(({ url }) => firstAnswer(host, routerPort, url, waiting)));
-    return { mesh: started, foundation, routes, adminSocketPath: join(runDirectory, "admin.sock"), stop };
+    return { mesh, foundation, routes, adminSocketPath: join(runDirectory, "admin.sock"), stop };
   } catch (error) {
     await stop();
     throw error;

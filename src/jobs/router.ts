@@ -78,6 +78,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
       drainTimeMs: config.drainTimeMs,
       logger,
     });
+    await envoy.whenReady(ending.signal);
     return {
       envoy,
       table,

@@ -1,6 +1,5 @@
 /** What the parts of the emulated Cloud Controller work with. */
 import { randomUUID } from "node:crypto";
-import type { FastifyInstance } from "fastify";
 import type { Clock } from "../../lib/clock.js";
 import type { Launcher } from "./launcher.js";
 import type { Metadata, Resource } from "./records.js";
@@ -17,7 +16,6 @@ export interface Caller {
 export type BetweenPages = (page: { readonly path: string; readonly page: number }) => void | Promise<void>;
 
 export interface Api {
-  readonly server: FastifyInstance;
   readonly store: Store;
   readonly launcher: Launcher;
   readonly clock: Clock;

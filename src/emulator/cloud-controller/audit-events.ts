@@ -1,3 +1,4 @@
+import type { FastifyInstance } from "fastify";
 import { type Api, type Caller, link, newResource, presentTimes } from "./api.js";
 import { notFound } from "./errors.js";
 import { list } from "./list.js";
@@ -43,8 +44,8 @@ function record(api: Api, caller: Caller, type: string, target: Party, spaceGuid
   });
 }
 
-export function serveAuditEvents(api: Api): void {
-  const { server, store } = api;
+export function serveAuditEvents(server: FastifyInstance, api: Api): void {
+  const { store } = api;
   server.get("/v3/audit_events", (request) =>
     list(api, request, {
       items: () => store.auditEvents.all(),

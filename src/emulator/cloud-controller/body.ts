@@ -46,9 +46,7 @@ export const stringField = z.string({
   error: (issue) => (issue.input === undefined ? "can't be blank" : "must be a string"),
 });
 
-export const nameField = stringField
-  .min(1, "can't be blank")
-  .max(255, "is too long (maximum is 255 characters)");
+export const nameField = stringField.min(1, "can't be blank").max(255, "is too long (maximum is 255 characters)");
 
 const relationshipSchema = z.strictObject({ data: z.strictObject({ guid: z.string().min(1).max(200) }) });
 

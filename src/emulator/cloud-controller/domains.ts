@@ -1,14 +1,16 @@
+import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { type Api, type Caller, link, newResource, now, presentTimes, toOne } from "./api.js";
+import { type Api, type Caller, newResource, now } from "./api.js";
 import { callerOf } from "./authentication.js";
 import { mergeMetadata, metadataField, parseBody, relationship, stringField } from "./body.js";
 import { notFound, unprocessable } from "./errors.js";
 import { acceptJob } from "./jobs.js";
 import { list, type Listing, queryOf } from "./list.js";
 import { findOrganization } from "./organizations.js";
+import { presentDomain } from "./presenters.js";
 import type { Domain } from "./records.js";
 import { deleteRoute } from "./route-actions.js";
-import { protocolOf } from "./store.js";
+import { isUsableBy, protocolOf } from "./store.js";
 
 const createSchema = z
   .strictObject({
@@ -18,7 +20,10 @@ const createSchema = z
       .regex(/\./, 'must contain at least one "."')
       .regex(/^[a-z0-9\-.]*$/i, "must consist of alphanumeric characters and hyphens")
       .regex(/^([^.]{0,63}\.)*[^.]{0,63}$/, "subdomains must each be at most 63 characters")
-      .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i, "does not comply with RFC 1035 standards"),
+      .regex(
+        /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i,
+        "does not comply with RFC 1035 standards",
+      ),
     internal: z.boolean("must be a boolean").nullish(),
     router_group: z.strictObject({ guid: z.string("guid must be a string") }, "must be an object").nullish(),
     relationships: z.strictObject({ organization: relationship("organization").optional() }).optional(),
@@ -41,8 +46,8 @@ export interface NewDomain {
   readonly organizationGuid?: string;
 }
 
-export function serveDomains(api: Api): void {
-  const { server, store } = api;
+export function serveDomains(server: FastifyInstance, api: Api): void {
+  const { store } = api;
   const path = "/v3/domains/:guid";
   const listing = (items: () => readonly Domain[]): Listing<Domain> => ({
     items,
@@ -53,7 +58,13 @@ export function serveDomains(api: Api): void {
     },
   });
 
-  server.get("/v3/domains", (request) => list(api, request, listing(() => store.domains.all())));
+  server.get("/v3/domains", (request) =>
+    list(
+      api,
+      request,
+      listing(() => store.domains.all()),
+    ),
+  );
   server.post("/v3/domains", (request, reply) => {
     const body = parseBody(request, createSchema);
     const organization = body.relationships?.organization;
@@ -66,9 +77,7 @@ export function serveDomains(api: Api): void {
     domain.metadata = mergeMetadata(domain.metadata, body.metadata);
     return reply.status(201).send(presentDomain(api, domain));
   });
-  server.get<{ Params: { guid: string } }>(path, (request) =>
-    presentDomain(api, findDomain(api, request.params.guid)),
-  );
+  server.get<{ Params: { guid: string } }>(path, (request) => presentDomain(api, findDomain(api, request.params.guid)));
   server.patch<{ Params: { guid: string } }>(path, (request) => {
     const domain = findDomain(api, request.params.guid);
     const body = parseBody(request, z.strictObject({ metadata: metadataField }));
@@ -92,7 +101,11 @@ export function serveDomains(api: Api): void {
   server.get<{ Params: { guid: string } }>("/v3/organizations/:guid/domains", (request) => {
     const organization = findOrganization(api, request.params.guid);
     const isVisible = (domain: Domain) => isUsableBy(domain, organization.guid);
-    return list(api, request, listing(() => store.domains.all().filter(isVisible)));
+    return list(
+      api,
+      request,
+      listing(() => store.domains.all().filter(isVisible)),
+    );
   });
   server.get<{ Params: { guid: string } }>("/v3/organizations/:guid/domains/default", (request) => {
     const organization = findOrganization(api, request.params.guid);
@@ -110,19 +123,13 @@ export function defaultDomain(api: Api, organizationGuid: string): Domain | unde
   return candidates.find((domain) => domain.organizationGuid === null) ?? candidates[0];
 }
 
-export function isUsableBy(domain: Domain, organizationGuid: string): boolean {
-  return domain.organizationGuid === null || domain.organizationGuid === organizationGuid;
-}
-
 /** Throws 422 when the name is taken, lies below another organization's domain, or the organization is unknown. */
 export function createDomain(api: Api, fields: NewDomain): Domain {
   const { store } = api;
   const name = fields.name.toLowerCase();
   const organizationGuid = fields.organizationGuid ?? null;
   if (organizationGuid !== null && store.organizations.get(organizationGuid) === undefined) {
-    throw unprocessable(
-      `Organization with guid '${organizationGuid}' does not exist or you do not have access to it.`,
-    );
+    throw unprocessable(`Organization with guid '${organizationGuid}' does not exist or you do not have access to it.`);
   }
   if (store.domainsNamed(name).length > 0) throw unprocessable(`The domain name "${name}" is already in use`);
   const isRoute = parents(name).some(({ host, parent }) =>
@@ -165,31 +172,4 @@ async function deleteDomain(api: Api, caller: Caller, domain: Domain): Promise<v
     if (route.domainGuid === domain.guid) await deleteRoute(api, caller, route);
   }
   api.store.domains.delete(domain);
-}
-
-export function presentDomain(api: Api, domain: Domain): object {
-  const path = `/v3/domains/${domain.guid}`;
-  const { organizationGuid, routerGroupGuid } = domain;
-  return {
-    ...presentTimes(domain),
-    name: domain.name,
-    internal: domain.internal,
-    router_group: routerGroupGuid === null ? null : { guid: routerGroupGuid },
-    supported_protocols: [protocolOf(domain)],
-    relationships: { organization: toOne(organizationGuid), shared_organizations: { data: [] } },
-    metadata: domain.metadata,
-    links: {
-      self: link(api, path),
-      route_reservations: link(api, `${path}/route_reservations`),
-      ...(organizationGuid === null
-        ? {}
-        : {
-            organization: link(api, `/v3/organizations/${organizationGuid}`),
-            shared_organizations: link(api, `${path}/relationships/shared_organizations`),
-          }),
-      ...(routerGroupGuid === null
-        ? {}
-        : { router_group: link(api, `/routing/v1/router_groups/${routerGroupGuid}`) }),
-    },
-  };
 }

@@ -28,8 +28,7 @@ export const messageParseError = () =>
 
 export const unknownRequest = () => new ApiError(404, 10000, "CF-NotFound", "Unknown request");
 
-export const unknownError = () =>
-  new ApiError(500, 10001, "UnknownError", "An unknown error occurred.");
+export const unknownError = () => new ApiError(500, 10001, "UnknownError", "An unknown error occurred.");
 
 export const notAuthenticated = () => new ApiError(401, 10002, "CF-NotAuthenticated", "Authentication error");
 

@@ -1,4 +1,4 @@
-import type { FastifyReply } from "fastify";
+import type { FastifyInstance, FastifyReply } from "fastify";
 import { type Api, link, newResource, presentTimes } from "./api.js";
 import { notFound } from "./errors.js";
 
@@ -8,8 +8,8 @@ export function acceptJob(api: Api, reply: FastifyReply, operation: string): Fas
   return reply.status(202).header("location", `${api.url()}/v3/jobs/${job.guid}`).send();
 }
 
-export function serveJobs(api: Api): void {
-  api.server.get<{ Params: { guid: string } }>("/v3/jobs/:guid", (request) => {
+export function serveJobs(server: FastifyInstance, api: Api): void {
+  server.get<{ Params: { guid: string } }>("/v3/jobs/:guid", (request) => {
     const job = api.store.jobs.get(request.params.guid);
     if (job === undefined) throw notFound("Job");
     return {

@@ -76,11 +76,7 @@ function pathOf(request: FastifyRequest): string {
   return new URL(request.url, "http://host").pathname;
 }
 
-function inOrder<T>(
-  items: readonly T[],
-  query: ListQuery,
-  orders: Readonly<Record<string, Order<T>>>,
-): readonly T[] {
+function inOrder<T>(items: readonly T[], query: ListQuery, orders: Readonly<Record<string, Order<T>>>): readonly T[] {
   const valueOf = query.order === undefined ? undefined : orders[query.order.by];
   if (valueOf === undefined) return items;
   const direction = query.order?.descending === true ? -1 : 1;

@@ -1,12 +1,14 @@
+import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { type Api, type Caller, link, newResource, now, presentTimes } from "./api.js";
+import { type Api, type Caller, newResource, now } from "./api.js";
 import { callerOf } from "./authentication.js";
 import { mergeMetadata, metadataField, nameField, parseBody } from "./body.js";
 import { notFound, unprocessable } from "./errors.js";
 import { acceptJob } from "./jobs.js";
 import { list, TIME_ORDERS } from "./list.js";
 import type { Organization } from "./records.js";
-import { deleteSpace } from "./spaces.js";
+import { presentOrganization } from "./presenters.js";
+import { deleteSpace } from "./space-actions.js";
 
 const bodySchema = z.strictObject({
   name: nameField,
@@ -14,8 +16,8 @@ const bodySchema = z.strictObject({
   metadata: metadataField,
 });
 
-export function serveOrganizations(api: Api): void {
-  const { server, store } = api;
+export function serveOrganizations(server: FastifyInstance, api: Api): void {
+  const { store } = api;
   const path = "/v3/organizations/:guid";
 
   server.get("/v3/organizations", (request) =>
@@ -64,22 +66,6 @@ export function findOrganization(api: Api, guid: string): Organization {
   const organization = api.store.organizations.get(guid);
   if (organization === undefined) throw notFound("Organization");
   return organization;
-}
-
-export function presentOrganization(api: Api, organization: Organization): object {
-  const path = `/v3/organizations/${organization.guid}`;
-  return {
-    ...presentTimes(organization),
-    name: organization.name,
-    suspended: organization.suspended,
-    relationships: { quota: { data: null } },
-    metadata: organization.metadata,
-    links: {
-      self: link(api, path),
-      domains: link(api, `${path}/domains`),
-      default_domain: link(api, `${path}/domains/default`),
-    },
-  };
 }
 
 function checkNameIsFree(api: Api, name: string): void {

@@ -1,11 +1,10 @@
 import { type Api, type Caller, newResource, now } from "./api.js";
 import { recordRouteEvent } from "./audit-events.js";
 import { changeDestinations } from "./destination-actions.js";
-import { isUsableBy } from "./domains.js";
 import { unprocessable } from "./errors.js";
 import type { Domain, Route, RouteOptions, Space } from "./records.js";
 import { mergeRouteOptions } from "./route-options.js";
-import { protocolOf } from "./store.js";
+import { isUsableBy, protocolOf } from "./store.js";
 
 export interface NewRoute {
   readonly spaceGuid: string;
@@ -53,7 +52,9 @@ export function createRoute(api: Api, caller: Caller, fields: NewRoute): Route {
     options: optionsOf(api, {}, fields.options),
   });
   const relationships = { space: { data: { guid: space.guid } }, domain: { data: { guid: domain.guid } } };
-  recordRouteEvent(api, caller, "audit.route.create", route, { request: { host, path, port: route.port, relationships } });
+  recordRouteEvent(api, caller, "audit.route.create", route, {
+    request: { host, path, port: route.port, relationships },
+  });
   return route;
 }
 

@@ -1,17 +1,15 @@
-import type { FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { type Api, link, now, presentTimes, toOne } from "./api.js";
 import { callerOf } from "./authentication.js";
 import { mergeMetadata, metadataField, parseBody, relationships } from "./body.js";
-import { presentDestination } from "./destinations.js";
-import { presentDomain } from "./domains.js";
 import { badQueryParameter, featureDisabled, notFound } from "./errors.js";
 import { acceptJob } from "./jobs.js";
 import { type Filter, type Include, list, type Listing, queryOf } from "./list.js";
+import { includeSpaces, includeSpacesAndOrganizations, presentDestination, presentDomain } from "./presenters.js";
 import { valuesOf } from "./query.js";
 import type { Route } from "./records.js";
 import { changeRouteOptions, createRoute, deleteRoute } from "./route-actions.js";
-import { includeSpaces, includeSpacesAndOrganizations } from "./spaces.js";
 import { protocolOf } from "./store.js";
 
 const createSchema = z.strictObject({
@@ -38,15 +36,25 @@ const createSchema = z.strictObject({
 });
 const updateSchema = z.strictObject({ options: z.unknown().optional(), metadata: metadataField });
 
-export function serveRoutes(api: Api): void {
-  const { server, store } = api;
+export function serveRoutes(server: FastifyInstance, api: Api): void {
+  const { store } = api;
   const path = "/v3/routes/:guid";
 
-  server.get("/v3/routes", (request) => list(api, request, routeListing(api, () => store.routes.all())));
+  server.get("/v3/routes", (request) =>
+    list(
+      api,
+      request,
+      routeListing(api, () => store.routes.all()),
+    ),
+  );
   server.get<{ Params: { guid: string } }>("/v3/apps/:guid/routes", (request) => {
     const app = store.apps.get(request.params.guid);
     if (app === undefined) throw notFound("App");
-    return list(api, request, routeListing(api, () => routesOfApp(api, app.guid)));
+    return list(
+      api,
+      request,
+      routeListing(api, () => routesOfApp(api, app.guid)),
+    );
   });
   server.post("/v3/routes", (request, reply) => {
     const caller = callerOf(request);

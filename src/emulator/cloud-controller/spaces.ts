@@ -1,14 +1,15 @@
+import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { type Api, type Caller, link, newResource, now, presentTimes, toOne } from "./api.js";
-import { deleteApp } from "./app-actions.js";
+import { type Api, newResource, now } from "./api.js";
 import { callerOf } from "./authentication.js";
 import { mergeMetadata, metadataField, nameField, parseBody, relationships } from "./body.js";
 import { notFound, unprocessable } from "./errors.js";
 import { acceptJob } from "./jobs.js";
 import { list, queryOf, TIME_ORDERS } from "./list.js";
-import { presentOrganization } from "./organizations.js";
+import { includeOrganizations, presentSpace } from "./presenters.js";
 import type { Space } from "./records.js";
 import { deleteRoute } from "./route-actions.js";
+import { deleteSpace } from "./space-actions.js";
 
 const createSchema = z.strictObject({
   name: nameField,
@@ -17,8 +18,8 @@ const createSchema = z.strictObject({
 });
 const updateSchema = z.strictObject({ name: nameField.optional(), metadata: metadataField });
 
-export function serveSpaces(api: Api): void {
-  const { server, store } = api;
+export function serveSpaces(server: FastifyInstance, api: Api): void {
+  const { store } = api;
   const path = "/v3/spaces/:guid";
 
   server.get("/v3/spaces", (request) =>
@@ -82,48 +83,6 @@ export function findSpace(api: Api, guid: string): Space {
   const space = api.store.spaces.get(guid);
   if (space === undefined) throw notFound("Space");
   return space;
-}
-
-export async function deleteSpace(api: Api, caller: Caller, space: Space): Promise<void> {
-  const { store } = api;
-  for (const app of store.appsOfSpace(space.guid)) await deleteApp(api, caller, app);
-  for (const route of store.routesOfSpace(space.guid)) await deleteRoute(api, caller, route);
-  store.spaces.delete(space);
-}
-
-export function presentSpace(api: Api, space: Space): object {
-  return {
-    ...presentTimes(space),
-    name: space.name,
-    suspended: api.store.organizationOf(space.guid).suspended,
-    relationships: { organization: toOne(space.organizationGuid), quota: { data: null } },
-    metadata: space.metadata,
-    links: {
-      self: link(api, `/v3/spaces/${space.guid}`),
-      organization: link(api, `/v3/organizations/${space.organizationGuid}`),
-    },
-  };
-}
-
-/** For `include=space`: the spaces of these resources, each once. */
-export function includeSpaces(api: Api, items: readonly { readonly spaceGuid: string }[]) {
-  return { spaces: spacesOf(api, items).map((space) => presentSpace(api, space)) };
-}
-
-/** For `include=space.organization`: the spaces, and their organizations. */
-export function includeSpacesAndOrganizations(api: Api, items: readonly { readonly spaceGuid: string }[]) {
-  return { ...includeSpaces(api, items), ...includeOrganizations(api, spacesOf(api, items)) };
-}
-
-function includeOrganizations(api: Api, spaces: readonly Space[]) {
-  const guids = new Set(spaces.map((space) => space.organizationGuid));
-  return {
-    organizations: [...guids].map((guid) => presentOrganization(api, api.store.organizations.require(guid))),
-  };
-}
-
-function spacesOf(api: Api, items: readonly { readonly spaceGuid: string }[]): readonly Space[] {
-  return [...new Set(items.map((item) => item.spaceGuid))].map((guid) => api.store.spaces.require(guid));
 }
 
 function checkNameIsFree(api: Api, name: string, organizationGuid: string): void {

@@ -90,6 +90,10 @@ export function protocolOf(domain: Domain): "http" | "tcp" {
   return domain.routerGroupGuid === null ? "http" : "tcp";
 }
 
+export function isUsableBy(domain: Domain, organizationGuid: string): boolean {
+  return domain.organizationGuid === null || domain.organizationGuid === organizationGuid;
+}
+
 function hostKey(domainGuid: string, host: string): string {
   return `${domainGuid}/${host}`;
 }

@@ -45,31 +45,41 @@ const MAX_DELAY_MS = 2 ** 31 - 1;
  */
 export async function answer(identity: Identity, request: Request, response: Response): Promise<void> {
   const [path = "", query = ""] = (request.url ?? "").split("?", 2);
-  if (isGrpc(request)) return await echoGrpc(request, response as Http2ServerResponse);
-  if (path === "/echo" && request.method === "POST") {
-    const type = request.headers["content-type"] ?? "application/octet-stream";
-    response.setHeader("content-type", type);
-    return await pipeline(request, response as Writable);
-  }
-  if (path === "/bytes") {
-    const count = integer(new URLSearchParams(query).get("count"), 0, Number.MAX_SAFE_INTEGER);
-    if (count === undefined) return badRequest(response, "count is the number of bytes to send");
-    response.setHeader("content-type", "application/octet-stream");
-    response.setHeader("content-length", count);
-    return await pipeline(Readable.from(bytes(count)), response as Writable);
-  }
-  let status = 200;
-  if (path === "/slow") {
-    const durationMs = integer(new URLSearchParams(query).get("ms"), 0, MAX_DELAY_MS);
-    if (durationMs === undefined) return badRequest(response, "ms is the time to wait, in milliseconds");
-    await delay(durationMs);
+  const parameters = new URLSearchParams(query);
+  if (isGrpc(request)) {
+    await echoGrpc(request, response as Http2ServerResponse);
+  } else if (path === "/echo" && request.method === "POST") {
+    response.setHeader("content-type", request.headers["content-type"] ?? "application/octet-stream");
+    await pipeline(request, response as Writable);
+  } else if (path === "/bytes") {
+    const count = integer(parameters.get("count"), 0, Number.MAX_SAFE_INTEGER);
+    if (count === undefined) badRequest(response, "count is the number of bytes to send");
+    else await sendBytes(response, count);
+  } else if (path === "/slow") {
+    const durationMs = integer(parameters.get("ms"), 0, MAX_DELAY_MS);
+    if (durationMs === undefined) badRequest(response, "ms is the time to wait, in milliseconds");
+    else {
+      await delay(durationMs);
+      await tell(identity, request, response, 200);
+    }
   } else if (path.startsWith("/status/")) {
-    const wanted = integer(path.slice("/status/".length), 200, 599);
-    if (wanted === undefined) return badRequest(response, "a status is 200 to 599");
-    status = wanted;
+    const status = integer(path.slice("/status/".length), 200, 599);
+    if (status === undefined) badRequest(response, "a status is 200 to 599");
+    else await tell(identity, request, response, status);
+  } else {
+    await tell(identity, request, response, 200);
   }
+}
+
+async function tell(identity: Identity, request: Request, response: Response, status: number): Promise<void> {
   const { method, url, httpVersion, headers } = request;
   json(response, status, { ...identity, method, url, httpVersion, headers, body: await byteCount(request) });
+}
+
+async function sendBytes(response: Response, count: number): Promise<void> {
+  response.setHeader("content-type", "application/octet-stream");
+  response.setHeader("content-length", count);
+  await pipeline(Readable.from(bytes(count)), response as Writable);
 }
 
 function isGrpc(request: Request): boolean {
@@ -80,8 +90,6 @@ function isGrpc(request: Request): boolean {
 async function echoGrpc(request: Request, response: Http2ServerResponse): Promise<void> {
   response.writeHead(200, { "content-type": request.headers["content-type"] ?? "application/grpc" });
   response.addTrailers({ "grpc-status": "0" });
-  // Clients of streams wait for the headers before they send.
-  response.flushHeaders();
   await pipeline(request, response);
 }
 

@@ -7,7 +7,8 @@ import { exchange } from "./http.js";
 import { type Page, PageSchema } from "./resources.js";
 import { TokenSource, type UaaClient } from "./uaa.js";
 
-export type Query = Readonly<Record<string, string | number>>;
+/** undefined leaves a parameter out. */
+export type Query = Readonly<Record<string, string | number | undefined>>;
 
 export interface CcClientOptions {
   readonly apiUrl: string;
@@ -66,7 +67,9 @@ export class CcClient {
    */
   async page(path: string, query: Query, signal: AbortSignal): Promise<Page> {
     const url = new URL(`${this.#apiUrl}${path}`);
-    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== undefined) url.searchParams.set(name, String(value));
+    }
     let answer = await this.#get(url, signal);
     if (!answer.ok && answer.status === 401) answer = await this.#get(url, signal);
     if (!answer.ok) throw requestRefused(this.#server, `GET ${path}`, answer.status, answer.detail);

@@ -68,3 +68,10 @@ export const malformedAnswer = (server: string, what: string, problem: string) =
     `${server}: ${what} gave an answer that can't be read (${problem}); ${MEANWHILE}`,
     "check that the URL leads to the server itself, with no proxy or error page in between",
   );
+
+export const listUnreadable = (problem: string) =>
+  new MeshError(
+    "MESH_SOURCE_MALFORMED",
+    `Cloud Controller: a list could not be read as a whole (${problem}); ${MEANWHILE}`,
+    "nothing, if it passes; else look for what deletes and creates so many resources, or a pageSize that is too small",
+  );

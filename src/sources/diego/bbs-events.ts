@@ -78,9 +78,7 @@ function decode(event: string, data: string): BbsEvent {
     }
     case "actual_lrp_crashed": {
       const { instanceKey } = fromBinary(ActualLRPCrashedEventSchema, bytesOf(data));
-      return instanceKey
-        ? { kind: "crashed", instanceGuid: instanceKey.instanceGuid }
-        : broken("it names no instance");
+      return instanceKey ? { kind: "crashed", instanceGuid: instanceKey.instanceGuid } : broken("it names no instance");
     }
     case "desired_lrp_created":
     case "desired_lrp_changed":

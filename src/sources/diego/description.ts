@@ -1,5 +1,5 @@
 /** An actual LRP of the BBS in the mesh's own words, and small: a foundation may have 250,000. */
-import { InstanceState } from "../../entries/entries.js";
+import { type Instance, InstanceState } from "../../entries/entries.js";
 import { type ActualLRPNetInfo, PreferredAddress, Presence } from "../../gen/bbs/v1/bbs_pb.js";
 import type { Sighting } from "./bbs-events.js";
 
@@ -85,16 +85,15 @@ function servedOf(sighting: Sighting, shared: (text: string) => string): Served 
     ports,
     availabilityZone: shared(availabilityZone),
     cellId: shared(instanceKey?.cellId ?? ""),
-    state: STATE_BY_PRESENCE[presence],
+    state: stateOf(presence),
     sinceNs: since,
   };
 }
 
-const STATE_BY_PRESENCE = {
-  [Presence.ORDINARY]: InstanceState.RUNNING,
-  [Presence.EVACUATING]: InstanceState.EVACUATING,
-  [Presence.SUSPECT]: InstanceState.SUSPECT,
-};
+function stateOf(presence: Presence): InstanceState {
+  if (presence === Presence.EVACUATING) return InstanceState.EVACUATING;
+  return presence === Presence.SUSPECT ? InstanceState.SUSPECT : InstanceState.RUNNING;
+}
 
 function portsOf(netInfo: ActualLRPNetInfo): readonly ServedPort[] {
   const ports = netInfo.ports.map(({ containerPort, hostPort, containerTlsProxyPort, hostTlsProxyPort }) => ({
@@ -136,7 +135,23 @@ function isSamePort(a: ServedPort, b: ServedPort | undefined): boolean {
 }
 
 /** As the mesh log has it. With a TLS proxy before it, its certificate is made out to its guid. */
-export function toInstance({ guid, lrpIndex, version }: Pick<Description, "guid" | "lrpIndex" | "version">, served: Served) {
+export function toInstance(
+  { guid, lrpIndex, version }: Pick<Description, "guid" | "lrpIndex" | "version">,
+  served: Served,
+) {
   const hasTls = served.ports.some(({ containerTlsPort, hostTlsPort }) => containerTlsPort !== 0 || hostTlsPort !== 0);
   return { guid, index: lrpIndex, version, ...served, ports: [...served.ports], certSan: hasTls ? guid : "" };
+}
+
+/** How an instance was reached that the mesh log holds. */
+export function servedBy({
+  address,
+  availabilityZone,
+  cellId,
+  instanceAddress,
+  ports,
+  sinceNs,
+  state,
+}: Instance): Served {
+  return { address, instanceAddress, ports, availabilityZone, cellId, state, sinceNs };
 }

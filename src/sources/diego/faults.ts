@@ -100,22 +100,23 @@ function describe(cause: Error): string {
 
 function isCertificateFault(cause: Error): boolean {
   const code = systemCode(cause) ?? "";
-  return /^(ERR_TLS_CERT|ERR_SSL_|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|EPROTO$|HOSTNAME_MISMATCH|INVALID_CA)/.test(code);
+  return /^(ERR_TLS_CERT|ERR_SSL_|CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|EPROTO$|HOSTNAME_MISMATCH|INVALID_CA)/.test(
+    code,
+  );
 }
 
 function adviceFor(code: string | undefined): string {
-  switch (code) {
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return "check the host name in diego.urls, and that this machine resolves the foundation's internal names";
-    case "ECONNREFUSED":
-      return "check that the BBS runs and that diego.urls names its port (8889): only the active BBS of a group listens";
-    case "ECONNRESET":
-      return (
-        "the BBS hung up: it may be restarting; if this stays, it may not trust diego.certificateFile (its log " +
-        "then says so)"
-      );
-    default:
-      return "check the network and the firewall between the mesh and the BBS";
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN") {
+    return "check the host name in diego.urls, and that this machine resolves the foundation's internal names";
   }
+  if (code === "ECONNREFUSED") {
+    return "check that the BBS runs and that diego.urls names its port (8889): only the active BBS of a group listens";
+  }
+  if (code === "ECONNRESET") {
+    return (
+      "the BBS hung up: it may be restarting; if this stays, it may not trust diego.certificateFile (its log then says " +
+      "so)"
+    );
+  }
+  return "check the network and the firewall between the mesh and the BBS";
 }

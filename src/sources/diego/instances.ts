@@ -7,7 +7,7 @@
  */
 import type { Process, ProcessInit } from "../../entries/entries.js";
 import type { InstanceEvent, Sighting } from "./bbs-events.js";
-import { type Description, describe, isSameServing, type Tag, toInstance } from "./description.js";
+import { type Description, describe, isSameServing, servedBy, type Tag, toInstance } from "./description.js";
 
 /** One actual LRP that has an instance. */
 interface InstanceRecord extends Omit<Description, "appGuid" | "processGuid"> {
@@ -119,10 +119,14 @@ export class Instances {
    * that an instance is gone. Whatever a list or an event says wins over it.
    */
   recall({ processGuid, appGuid, instances }: Process): void {
-    for (const { guid, index, version, certSan, isolationSegment, ...served } of instances) {
+    for (const instance of instances) {
+      const { guid, index: lrpIndex, version } = instance;
       if (this.#records.has(guid) || this.#removed.has(guid)) continue;
-      const recalled = { guid, processGuid, appGuid, version, lrpIndex: index, epoch: "", index: 0, served };
-      this.#put(recalled, { listed: 0, touched: 0 });
+      const served = servedBy(instance);
+      this.#put(
+        { guid, processGuid, appGuid, version, lrpIndex, epoch: "", index: 0, served },
+        { listed: 0, touched: 0 },
+      );
     }
   }
 
@@ -213,8 +217,8 @@ function isKnown(record: InstanceRecord, listed: Description): boolean {
   );
 }
 
-function describedBy({ process, listed, touched, ...rest }: InstanceRecord): Description {
-  return { ...rest, processGuid: process.guid, appGuid: process.appGuid };
+function describedBy({ process, guid, version, lrpIndex, epoch, index, served }: InstanceRecord): Description {
+  return { guid, processGuid: process.guid, version, appGuid: process.appGuid, lrpIndex, epoch, index, served };
 }
 
 /** True where it was not known before. */

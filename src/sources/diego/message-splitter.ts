@@ -73,7 +73,8 @@ function readField(bytes: Uint8Array, offset: number): FieldPosition | undefined
     case LENGTH_DELIMITED: {
       const length = readVarint(bytes, tag.end);
       if (length === undefined) return undefined;
-      if (length.value > MAX_MESSAGE_BYTES) throw new ProtocolViolation("it is no protobuf: a message of more than 1 MB");
+      if (length.value > MAX_MESSAGE_BYTES)
+        throw new ProtocolViolation("it is no protobuf: a message of more than 1 MB");
       const end = length.end + length.value;
       return end > bytes.length ? undefined : { number, start: length.end, end };
     }

@@ -1,0 +1,142 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { describe, expect, it } from "vitest";
+import { encodeProcess, encodeRoute, type RouteInit } from "../entries/entries.js";
+import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
+import { ClusterSchema } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
+import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
+import { RoutingTable } from "../model/routing-table.js";
+import { type CompiledGroup, compileGroup } from "./compile-group.js";
+
+const HOST = "shop.example.com";
+const to = (processGuid: string, weight = 0, protocol = "http1") => ({ processGuid, weight, port: 8080, protocol });
+
+/** A table with these routes; "blue" has one instance, "green" three, "none" has none. */
+function compile(group: string, ...routes: RouteInit[]): CompiledGroup {
+  const table = new RoutingTable();
+  const instances = (count: number, first: number) =>
+    Array.from({ length: count }, (_, index) => ({
+      address: "10.0.0.1",
+      ports: [
+        { containerPort: 8080, hostPort: first + index },
+        { containerPort: 9090, hostPort: first + 100 + index },
+      ],
+    }));
+  table.apply([
+    ...routes.map((init, index) => ({ key: `route.cc.r${index}`, value: encodeRoute({ host: HOST, ...init }) })),
+    { key: "process.bbs.blue", value: encodeProcess({ processGuid: "blue", instances: instances(1, 61_000) }) },
+    { key: "process.bbs.green", value: encodeProcess({ processGuid: "green", instances: instances(3, 62_000) }) },
+  ]);
+  const routesOfGroup = table.group(group);
+  if (!routesOfGroup) throw new Error(`no group ${group}`);
+  return compileGroup(routesOfGroup);
+}
+
+/** "<locality> <weight>: <ports>" for each locality of a cluster. */
+function localities(compiled: CompiledGroup, cluster: string): readonly string[] {
+  const body = compiled.endpoints.get(cluster)?.body;
+  if (!body) throw new Error(`no endpoints for ${cluster}`);
+  return fromBinary(ClusterLoadAssignmentSchema, body).endpoints.map((locality) => {
+    const ports = locality.lbEndpoints.map(({ hostIdentifier }) => {
+      const address = hostIdentifier.case === "endpoint" ? hostIdentifier.value.address?.address : undefined;
+      const port = address?.case === "socketAddress" ? address.value.portSpecifier : undefined;
+      return port?.case === "portValue" ? port.value : 0;
+    });
+    return `${locality.locality?.subZone ?? ""} ${locality.loadBalancingWeight ?? 0}: ${ports.join(" ")}`;
+  });
+}
+
+/** "<domains> <path>: <clusters>" for each route, in the order in which Envoy tries them. */
+function routes(compiled: CompiledGroup): readonly string[] {
+  return fromBinary(RouteConfigurationSchema, compiled.routes.body).virtualHosts.flatMap(({ domains, routes: list }) =>
+    list.map(({ name, action }) => {
+      const target = action.case === "route" ? action.value.clusterSpecifier : undefined;
+      const clusters =
+        target?.case === "weightedClusters"
+          ? target.value.clusters.map((cluster) => `${cluster.name}=${cluster.weight ?? 0}`).join(" ")
+          : target?.case === "cluster"
+            ? target.value
+            : "";
+      return `${domains.join(" ")} ${name}: ${clusters}`;
+    }),
+  );
+}
+
+function protocolOptions(compiled: CompiledGroup, cluster: string): readonly string[] {
+  const body = compiled.clusters.get(cluster)?.body ?? new Uint8Array();
+  return Object.keys(fromBinary(ClusterSchema, body).typedExtensionProtocolOptions);
+}
+
+describe("a compiled host", () => {
+  it("gives each weighted destination a locality of its weight, whatever its instance count", () => {
+    const compiled = compile(HOST, { destinations: [to("blue", 90), to("green", 10)] });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual(["blue:8080 90: 61000", "green:8080 10: 62000 62001 62002"]);
+  });
+
+  it("leaves a destination with nothing running to its siblings", () => {
+    const compiled = compile(HOST, { destinations: [to("none", 90), to("green", 10)] });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual(["green:8080 10: 62000 62001 62002"]);
+  });
+
+  it("gives every instance an equal share on a route without weights", () => {
+    const compiled = compile(HOST, { destinations: [to("blue"), to("green")] });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual(["all 4: 61000 62000 62001 62002"]);
+  });
+
+  it("has a cluster without endpoints when nothing runs", () => {
+    const compiled = compile(HOST, { destinations: [to("none")] });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual([]);
+  });
+
+  it("dials the port that the destination names", () => {
+    const compiled = compile(HOST, { destinations: [{ ...to("green"), port: 9090 }] });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual(["all 3: 62100 62101 62102"]);
+  });
+
+  it("changes endpoints and nothing else when a weight changes", () => {
+    const before = compile(HOST, { destinations: [to("blue", 90), to("green", 10)] });
+    const after = compile(HOST, { destinations: [to("blue", 50), to("green", 50)] });
+    expect(after.routes).toEqual(before.routes);
+    expect(after.clusters).toEqual(before.clusters);
+    expect(after.endpoints).not.toEqual(before.endpoints);
+  });
+
+  it("tries longer paths first, each for safe methods and then for the others", () => {
+    const compiled = compile(HOST, { destinations: [to("blue")] }, { path: "/cart", destinations: [to("green")] });
+    expect(routes(compiled)).toEqual([
+      `* /cart: ${HOST}/cart|http1`,
+      `* /cart: ${HOST}/cart|http1`,
+      `* /: ${HOST}|http1`,
+      `* /: ${HOST}|http1`,
+    ]);
+  });
+
+  it("weighs the clusters of two protocols by what runs behind them", () => {
+    const compiled = compile(HOST, { destinations: [to("blue", 20, "http2"), to("green", 80), to("none", 5)] });
+    expect(routes(compiled)[0]).toBe(`* /: ${HOST}|http1=80 ${HOST}|http2=20`);
+    expect(protocolOptions(compiled, `${HOST}|http1`)).toEqual([]);
+    expect(protocolOptions(compiled, `${HOST}|http2`)).toEqual([
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    ]);
+  });
+
+  it("gives equal input equal bytes and versions", () => {
+    const once = compile(HOST, { destinations: [to("blue", 90), to("green", 10)] });
+    expect(compile(HOST, { destinations: [to("blue", 90), to("green", 10)] })).toEqual(once);
+  });
+});
+
+describe("a compiled group of wildcard hosts", () => {
+  it("lets what no path of a wildcard matches go to the wildcards above it", () => {
+    const compiled = compile(
+      "*.example.com",
+      { host: "*.example.com", destinations: [to("blue")] },
+      { host: "*.a.example.com", path: "/x", destinations: [to("green")] },
+    );
+    const once = [...new Set(routes(compiled))];
+    expect(once).toEqual([
+      "*.a.example.com /x: *.a.example.com/x|http1",
+      "*.a.example.com /: *.example.com|http1",
+      "*.example.com /: *.example.com|http1",
+    ]);
+  });
+});

@@ -1,0 +1,124 @@
+import type { DesiredProcess } from "../diego/diego.js";
+import { openPorts } from "./process-ports.js";
+import type { App, Destination, Droplet, Process, Route } from "./records.js";
+import { protocolOf, type Store } from "./store.js";
+
+/** The LRP's process guid: process guid, "-", version. */
+export function lrpProcessGuid(process: Process, version: string): string {
+  return `${process.guid}-${version}`;
+}
+
+/**
+ * What Diego is to run for one version of a process.
+ *
+ * Source  AppRecipeBuilder and Protocol::RoutingInfo of cloud_controller_ng: the routes carry no weights.
+ */
+export function desiredProcess(store: Store, apiUrl: string, process: Process, version: string): DesiredProcess {
+  const app = store.apps.require(process.appGuid);
+  const droplet = store.droplets.require(app.dropletGuid ?? "");
+  const mapped = mappedRoutes(store, process);
+  return {
+    lrpProcessGuid: lrpProcessGuid(process, version),
+    appGuid: app.guid,
+    instances: process.instances,
+    ports: openPorts(process),
+    command: commandOf(process, droplet),
+    workingDirectory: droplet.workingDirectory,
+    environment: { VCAP_SERVICES: "{}", MEMORY_LIMIT: `${process.memoryMb}m`, ...app.environmentVariables },
+    vcapApplication: vcapApplication(store, apiUrl, app, process, version, mapped),
+    routes: routesJson(store, mapped),
+    metricTags: metricTags(store, app, process),
+    annotation: process.updatedAt.toFixed(1),
+    placementTags: [],
+  };
+}
+
+interface Mapped {
+  readonly route: Route;
+  readonly destination: Destination;
+}
+
+function mappedRoutes(store: Store, process: Process): readonly Mapped[] {
+  return store
+    .destinationsOfApp(process.appGuid)
+    .filter((destination) => destination.processType === process.type)
+    .map((destination) => ({ destination, route: store.routes.require(destination.routeGuid) }))
+    .sort((a, b) => (sortKey(store, a) < sortKey(store, b) ? -1 : 1));
+}
+
+function sortKey(store: Store, mapped: Mapped): string {
+  return `${store.urlOf(mapped.route)} ${mapped.destination.port}`;
+}
+
+function routesJson(store: Store, mapped: readonly Mapped[]): Readonly<Record<string, unknown>> {
+  const kinds = mapped.map((one) => ({ ...one, domain: store.domains.require(one.route.domainGuid) }));
+  const isTcp = (kind: (typeof kinds)[number]) => protocolOf(kind.domain) === "tcp";
+  return {
+    "cf-router": kinds
+      .filter((kind) => !kind.domain.internal && !isTcp(kind))
+      .map(({ route, destination }) => ({
+        hostnames: [store.urlOf(route)],
+        port: destination.port,
+        route_service_url: null,
+        isolation_segment: null,
+        protocol: destination.protocol,
+        ...(Object.keys(route.options).length > 0 ? { options: route.options } : {}),
+      })),
+    "internal-router": kinds
+      .filter((kind) => kind.domain.internal)
+      .map(({ route }) => ({ hostname: store.hostnameOf(route) })),
+    "tcp-router": kinds.filter(isTcp).map(({ route, destination, domain }) => ({
+      router_group_guid: domain.routerGroupGuid,
+      external_port: route.port,
+      container_port: destination.port,
+    })),
+  };
+}
+
+function commandOf(process: Process, droplet: Droplet): readonly string[] {
+  return process.command === null ? droplet.command : ["/bin/sh", "-c", process.command];
+}
+
+function vcapApplication(
+  store: Store,
+  apiUrl: string,
+  app: App,
+  process: Process,
+  version: string,
+  mapped: readonly Mapped[],
+): Readonly<Record<string, unknown>> {
+  const organization = store.organizationOf(app.spaceGuid);
+  const uris = mapped.map(({ route }) => store.urlOf(route));
+  return {
+    cf_api: apiUrl,
+    limits: { fds: 16384, mem: process.memoryMb, disk: process.diskMb },
+    application_name: app.name,
+    application_uris: uris,
+    name: app.name,
+    space_name: store.spaces.require(app.spaceGuid).name,
+    space_id: app.spaceGuid,
+    organization_id: organization.guid,
+    organization_name: organization.name,
+    uris,
+    process_id: process.guid,
+    process_type: process.type,
+    application_id: app.guid,
+    version,
+    application_version: version,
+  };
+}
+
+function metricTags(store: Store, app: App, process: Process): Readonly<Record<string, string>> {
+  const organization = store.organizationOf(app.spaceGuid);
+  return {
+    source_id: app.guid,
+    process_id: process.guid,
+    process_type: process.type,
+    organization_id: organization.guid,
+    organization_name: organization.name,
+    space_id: app.spaceGuid,
+    space_name: store.spaces.require(app.spaceGuid).name,
+    app_id: app.guid,
+    app_name: app.name,
+  };
+}

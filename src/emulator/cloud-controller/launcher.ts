@@ -1,0 +1,143 @@
+import { randomUUID } from "node:crypto";
+import type { Diego } from "../diego/diego.js";
+import { desiredProcess, lrpProcessGuid } from "./desired-process.js";
+import type { App, Process } from "./records.js";
+import type { Store } from "./store.js";
+
+const ROLLING_TIMEOUT_MS = 300_000;
+
+/** Tells Diego what Cloud Controller wants. What concerns one app happens in order. */
+export class Launcher {
+  readonly #store: Store;
+  readonly #diego: Diego;
+  readonly #apiUrl: () => string;
+  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #closing = new AbortController();
+
+  constructor(store: Store, diego: Diego, apiUrl: () => string) {
+    this.#store = store;
+    this.#diego = diego;
+    this.#apiUrl = apiUrl;
+  }
+
+  /** Each process in a new version. */
+  start(app: App): Promise<void> {
+    return this.#inTurn(app.guid, async () => {
+      app.state = "STARTED";
+      for (const process of this.#store.processesOfApp(app.guid)) {
+        process.version = randomUUID();
+        await this.#desire(process, process.version);
+      }
+    });
+  }
+
+  stop(app: App): Promise<void> {
+    return this.#inTurn(app.guid, async () => {
+      app.state = "STOPPED";
+      for (const process of this.#store.processesOfApp(app.guid)) {
+        await this.#removeRetiring(process);
+        await this.#diego.remove(lrpProcessGuid(process, process.version));
+      }
+    });
+  }
+
+  /** Sends the routes of a running process, which keeps its version and its instances. */
+  routesChanged(process: Process): Promise<void> {
+    return this.#inTurn(process.appGuid, () => this.#desireAll(process));
+  }
+
+  /** Sends the instance count of a running process, which keeps its version. */
+  scaled(process: Process): Promise<void> {
+    return this.#inTurn(process.appGuid, () => this.#desireAll(process));
+  }
+
+  /** Replaces a running process by a new version, as a change of its memory does. */
+  replace(process: Process): Promise<void> {
+    return this.#inTurn(process.appGuid, async () => {
+      if (!this.#isStarted(process)) return;
+      await this.#diego.remove(lrpProcessGuid(process, process.version));
+      process.version = randomUUID();
+      await this.#desire(process, process.version);
+    });
+  }
+
+  /**
+   * Starts a new version beside the one that runs.
+   *
+   * Returns  a promise of its end: "running" when the new version runs and the old ones are removed; "replaced" when
+   *          another version or a stop came first; "failed" when the new version did not run in time, and was removed.
+   */
+  async startBeside(process: Process): Promise<{ readonly end: Promise<"running" | "replaced" | "failed"> }> {
+    const version = randomUUID();
+    await this.#inTurn(process.appGuid, async () => {
+      process.retiringVersions = [...process.retiringVersions, process.version];
+      process.version = version;
+      await this.#desire(process, version);
+    });
+    return { end: this.#finishRolling(process, version) };
+  }
+
+  async restartInstance(process: Process, index: number): Promise<void> {
+    await this.#diego.restartInstance(lrpProcessGuid(process, process.version), index);
+  }
+
+  instances(process: Process) {
+    return this.#diego.instances(lrpProcessGuid(process, process.version));
+  }
+
+  /** Ends the waits of rolling deployments. What runs goes on running. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled(this.#turns.values());
+  }
+
+  async #finishRolling(process: Process, version: string): Promise<"running" | "replaced" | "failed"> {
+    const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(ROLLING_TIMEOUT_MS)]);
+    const lrp = lrpProcessGuid(process, version);
+    const isRunning = await this.#diego.whenRunning(lrp, process.instances, signal).then(
+      () => true,
+      () => false,
+    );
+    return this.#inTurn(process.appGuid, async () => {
+      if (process.version !== version || !this.#isStarted(process)) return "replaced";
+      if (isRunning) {
+        await this.#removeRetiring(process);
+        return "running";
+      }
+      // The foundation is closing: nothing is to change any more.
+      if (this.#closing.signal.aborted) return "replaced";
+      const previous = process.retiringVersions.at(-1);
+      if (previous === undefined) return "failed";
+      process.retiringVersions = process.retiringVersions.slice(0, -1);
+      process.version = previous;
+      await this.#diego.remove(lrp);
+      return "failed";
+    });
+  }
+
+  async #removeRetiring(process: Process): Promise<void> {
+    const versions = process.retiringVersions;
+    process.retiringVersions = [];
+    for (const version of versions) await this.#diego.remove(lrpProcessGuid(process, version));
+  }
+
+  async #desireAll(process: Process): Promise<void> {
+    if (!this.#isStarted(process)) return;
+    for (const version of [...process.retiringVersions, process.version]) await this.#desire(process, version);
+  }
+
+  #desire(process: Process, version: string): Promise<void> {
+    return this.#diego.desire(desiredProcess(this.#store, this.#apiUrl(), process, version));
+  }
+
+  #isStarted(process: Process): boolean {
+    return this.#store.apps.get(process.appGuid)?.state === "STARTED";
+  }
+
+  #inTurn<T>(appGuid: string, work: () => Promise<T>): Promise<T> {
+    const previous = this.#turns.get(appGuid) ?? Promise.resolve();
+    const turn = previous.then(work, work);
+    this.#turns.set(appGuid, turn);
+    return turn;
+  }
+}

@@ -1,0 +1,9 @@
+import type { Process } from "./records.js";
+
+/** Where an app listens when nobody says otherwise. */
+export const DEFAULT_PORT = 8080;
+
+/** The container ports that a process listens on; the first is its PORT. */
+export function openPorts(process: Process): readonly number[] {
+  return process.ports ?? [DEFAULT_PORT];
+}

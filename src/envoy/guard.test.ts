@@ -1,0 +1,69 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { built } from "../../test/support/built.js";
+
+const WAIT = { timeout: 10_000, interval: 20 };
+
+let guarded: ChildProcess;
+let guardian: ChildProcess;
+
+beforeEach(async () => {
+  guarded = spawn("/bin/sh", ["-c", "while :; do sleep 1; done"], { stdio: "ignore" });
+  await once(guarded, "spawn");
+});
+afterEach(() => {
+  guarded.kill("SIGKILL");
+  guardian.kill("SIGKILL");
+});
+
+/** A process that holds a guard, and prints a line when the program given it has run. */
+async function startGuardian(program: string): Promise<void> {
+  const text = `
+    const { DeathGuard } = await import(${JSON.stringify(built("src/envoy/guard.ts"))});
+    const guard = new DeathGuard();
+    ${program}
+    console.log("ready");
+    setInterval(() => undefined, 1_000);`;
+  guardian = spawn(process.execPath, ["--input-type=module", "-e", text], { stdio: ["ignore", "pipe", "inherit"] });
+  if (!guardian.stdout) throw new Error("no output");
+  await once(createInterface(guardian.stdout), "line");
+}
+
+it("kills the guarded process when the guardian is killed", async () => {
+  await startGuardian(`guard.guard(${String(guarded.pid)});`);
+  const ended = once(guarded, "exit");
+  guardian.kill("SIGKILL");
+  expect(await ended).toEqual([null, "SIGKILL"]);
+});
+
+it("does so although its own shell was killed before", async () => {
+  await startGuardian(`guard.guard(${String(guarded.pid)});`);
+  const [shell = 0] = shells();
+  process.kill(shell, "SIGKILL");
+  await vi.waitFor(() => {
+    expect(shells()).toHaveLength(1);
+    expect(shells()).not.toContain(shell);
+  }, WAIT);
+  const ended = once(guarded, "exit");
+  guardian.kill("SIGKILL");
+  expect(await ended).toEqual([null, "SIGKILL"]);
+});
+
+it("lets the process live when it is closed", async () => {
+  await startGuardian(`guard.guard(${String(guarded.pid)}); process.once("SIGUSR2", () => guard.close());`);
+  expect(shells()).toHaveLength(1);
+  guardian.kill("SIGUSR2");
+  await vi.waitFor(() => expect(shells()).toEqual([]), WAIT);
+  expect([guarded.exitCode, guarded.signalCode]).toEqual([null, null]);
+});
+
+/** Pids of the guardian's children. */
+function shells(): number[] {
+  const processes = execFileSync("ps", ["-A", "-o", "pid=,ppid="], { encoding: "utf8" }).trim().split("\n");
+  return processes.flatMap((line) => {
+    const [pid = 0, parent] = line.trim().split(/\s+/).map(Number);
+    return parent === guardian.pid ? [pid] : [];
+  });
+}

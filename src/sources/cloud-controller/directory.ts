@@ -1,0 +1,69 @@
+/** What routes are joined with, held in as few words as the joins need: domains, apps with their processes, spaces. */
+
+export interface DomainFacts {
+  /** Lower case. */
+  readonly name: string;
+  readonly internal: boolean;
+  /** "tcp" for domains of TCP routers. */
+  readonly protocol: "http" | "tcp";
+}
+
+export interface ProcessReference {
+  readonly guid: string;
+  readonly type: string;
+}
+
+export interface AppFacts {
+  readonly name: string;
+  /** In the order of their guids. Two of one type stand side by side during a rolling deployment. */
+  readonly processes: readonly ProcessReference[];
+}
+
+export interface SpaceFacts {
+  readonly name: string;
+  readonly organizationName: string;
+}
+
+export class Directory {
+  readonly domains = new Map<string, DomainFacts>();
+  readonly apps = new Map<string, AppFacts>();
+  readonly spaces = new Map<string, SpaceFacts>();
+
+  /** Adds a process to what is known of its app, known by name yet or not. */
+  addProcess(appGuid: string, process: ProcessReference): void {
+    const { name = "", processes = [] } = this.apps.get(appGuid) ?? {};
+    if (processes.some(({ guid }) => guid === process.guid)) return;
+    this.apps.set(appGuid, { name, processes: [...processes, process].sort(byGuid) });
+  }
+
+  nameApp(appGuid: string, name: string): void {
+    this.apps.set(appGuid, { name, processes: this.apps.get(appGuid)?.processes ?? [] });
+  }
+
+  /** undefined: the app is gone. */
+  setApp(appGuid: string, facts: AppFacts | undefined): void {
+    if (facts === undefined) this.apps.delete(appGuid);
+    else this.apps.set(appGuid, facts);
+  }
+
+  processGuids(appGuid: string, type: string): readonly string[] {
+    const processes = this.apps.get(appGuid)?.processes ?? [];
+    return processes.filter((process) => process.type === type).map(({ guid }) => guid);
+  }
+}
+
+export function sameApp(one: AppFacts | undefined, other: AppFacts | undefined): boolean {
+  if (one === undefined || other === undefined) return one === other;
+  return (
+    one.name === other.name &&
+    one.processes.length === other.processes.length &&
+    one.processes.every(({ guid, type }, place) => {
+      const twin = other.processes[place];
+      return twin !== undefined && guid === twin.guid && type === twin.type;
+    })
+  );
+}
+
+function byGuid(a: { readonly guid: string }, b: { readonly guid: string }): number {
+  return a.guid < b.guid ? -1 : a.guid > b.guid ? 1 : 0;
+}

@@ -1,0 +1,132 @@
+/** Reads by guid: what a change points to, and what a route is joined with. */
+import { type AppFacts, Directory, type DomainFacts, type SpaceFacts } from "./directory.js";
+import type { Query } from "./cc-client.js";
+import { readWholeList } from "./list.js";
+import type { Refusals } from "./refusals.js";
+import {
+  AppSchema,
+  check,
+  DomainSchema,
+  guidOf,
+  OrganizationSchema,
+  type Page,
+  ProcessSchema,
+  SpaceSchema,
+} from "./resources.js";
+
+/** Reads one page of the list at a path of the API. */
+export type FetchList = (path: string, query: Query) => Promise<Page>;
+
+/** 200 guids make a URL of 8 KB, which every proxy in between takes. */
+export const GUIDS_PER_READ = 200;
+const CONCURRENCY = 2;
+/** The largest that the API allows: what is looked up by 200 guids fits in one, but for apps with many processes. */
+const PER_PAGE = 5000;
+
+/**
+ * Returns  the apps as they are; undefined for those that are gone. Malformed ones don't come up: nothing is known
+ *          of them.
+ */
+export async function readApps(
+  fetch: FetchList,
+  appGuids: Iterable<string>,
+  refusals: Refusals,
+): Promise<ReadonlyMap<string, AppFacts | undefined>> {
+  const found = new Map<string, AppFacts | undefined>();
+  for (const guids of batches(appGuids)) {
+    const directory = new Directory();
+    const malformed = new Set<string | undefined>();
+    await readList(fetch, "/v3/apps", { guids: guids.join(",") }, (page) => {
+      for (const resource of page.resources) {
+        if (!takeApp(resource, directory, refusals)) malformed.add(guidOf(resource));
+      }
+    });
+    const named = new Set(directory.apps.keys());
+    await readList(fetch, "/v3/processes", { app_guids: guids.join(",") }, (page) => {
+      for (const resource of page.resources) takeProcess(resource, directory, refusals);
+    });
+    for (const guid of guids) {
+      if (!malformed.has(guid) && !malformed.has(undefined)) {
+        found.set(guid, named.has(guid) ? directory.apps.get(guid) : undefined);
+      }
+    }
+  }
+  return found;
+}
+
+/** Returns  the apps of the processes that are there. */
+export async function readAppsOfProcesses(
+  fetch: FetchList,
+  processGuids: Iterable<string>,
+  refusals: Refusals,
+): Promise<ReadonlySet<string>> {
+  const directory = new Directory();
+  for (const guids of batches(processGuids)) {
+    await readList(fetch, "/v3/processes", { guids: guids.join(",") }, (page) => {
+      for (const resource of page.resources) takeProcess(resource, directory, refusals);
+    });
+  }
+  return new Set(directory.apps.keys());
+}
+
+/** Returns  the spaces that are there. */
+export async function readSpaces(
+  fetch: FetchList,
+  spaceGuids: Iterable<string>,
+  refusals: Refusals,
+): Promise<ReadonlyMap<string, SpaceFacts>> {
+  const directory = new Directory();
+  for (const guids of batches(spaceGuids)) {
+    await readList(fetch, "/v3/spaces", { guids: guids.join(","), include: "organization" }, (page) =>
+      takeSpaces(page, directory, refusals),
+    );
+  }
+  return directory.spaces;
+}
+
+/** Returns  whether it was well. */
+export function takeApp(resource: unknown, directory: Directory, refusals: Refusals): boolean {
+  const app = refusals.accept("app", check(AppSchema, resource), guidOf(resource));
+  if (app) directory.nameApp(app.guid, app.name);
+  return app !== undefined;
+}
+
+export function takeProcess(resource: unknown, directory: Directory, refusals: Refusals): void {
+  const process = refusals.accept("process", check(ProcessSchema, resource), guidOf(resource));
+  if (process) {
+    directory.addProcess(process.relationships.app.data.guid, { guid: process.guid, type: process.type });
+  }
+}
+
+export function takeSpaces(page: Page, directory: Directory, refusals: Refusals): void {
+  const names = new Map<string, string>();
+  for (const resource of page.included?.organizations ?? []) {
+    const organization = refusals.accept("organization", check(OrganizationSchema, resource), guidOf(resource));
+    if (organization) names.set(organization.guid, organization.name);
+  }
+  for (const resource of page.resources) {
+    const space = refusals.accept("space", check(SpaceSchema, resource), guidOf(resource));
+    if (!space) continue;
+    const organizationName = names.get(space.relationships.organization.data.guid) ?? "";
+    directory.spaces.set(space.guid, { name: space.name, organizationName });
+  }
+}
+
+export function takeDomains(page: Page, directory: Directory, refusals: Refusals): void {
+  for (const resource of page.included?.domains ?? []) {
+    const domain = refusals.accept("domain", check(DomainSchema, resource), guidOf(resource));
+    if (!domain) continue;
+    const protocol: DomainFacts["protocol"] = domain.supported_protocols?.[0] === "tcp" ? "tcp" : "http";
+    directory.domains.set(domain.guid, { name: domain.name.toLowerCase(), internal: domain.internal, protocol });
+  }
+}
+
+export function* batches(guids: Iterable<string>): IterableIterator<readonly string[]> {
+  const all = [...guids];
+  for (let start = 0; start < all.length; start += GUIDS_PER_READ) yield all.slice(start, start + GUIDS_PER_READ);
+}
+
+function readList(fetch: FetchList, path: string, query: Query, take: (page: Page) => void): Promise<void> {
+  const options = { query, pageSize: PER_PAGE, concurrency: CONCURRENCY };
+  return readWholeList((more) => fetch(path, more), options, take);
+}

@@ -1,0 +1,78 @@
+/** Pure: a route of the Cloud Controller, joined with its domain, apps and space, as an entry of the mesh log. */
+import type { RouteInit } from "../../entries/entries.js";
+import type { Directory } from "./directory.js";
+import type { CcRoute } from "./resources.js";
+
+const ALGORITHMS = ["round-robin", "least-connection", "hash"];
+
+/**
+ * A destination whose app has several processes of its type (a rolling deployment) becomes one per process, each with
+ * the weight of the destination; one whose app has none keeps its place with an empty process guid.
+ *
+ * Returns  undefined when the directory doesn't know the route's domain: there is no host then. Apps and spaces that it
+ *          doesn't know have empty names.
+ */
+export function routeEntry(route: CcRoute, directory: Directory): RouteInit | undefined {
+  const domain = directory.domains.get(route.relationships.domain.data.guid);
+  if (domain === undefined) return undefined;
+  const space = directory.spaces.get(route.relationships.space.data.guid);
+  const protocol = route.protocol ?? domain.protocol;
+  const options = optionsOf(route);
+  return {
+    guid: route.guid,
+    host: (route.host === "" ? domain.name : `${route.host}.${domain.name}`).toLowerCase(),
+    path: route.path,
+    internal: domain.internal,
+    protocol,
+    ...(options && { options }),
+    destinations: destinationsOf(route, protocol, directory),
+    sourceRevision: route.updated_at ?? route.created_at,
+    labels: { organizationName: space?.organizationName ?? "", spaceName: space?.name ?? "" },
+    port: protocol === "tcp" ? (route.port ?? 0) : 0,
+  };
+}
+
+/** The guids of the apps that a route leads to, each once. */
+export function appGuidsOf(route: CcRoute): readonly string[] {
+  return [...new Set(route.destinations.map(({ app }) => app.guid))];
+}
+
+/** undefined where none is set. An algorithm of a newer platform is left to the router's default. */
+function optionsOf({ options }: CcRoute) {
+  const loadbalancing = options?.loadbalancing ?? "";
+  const wanted = {
+    loadbalancing: ALGORITHMS.includes(loadbalancing) ? loadbalancing : "",
+    hashHeader: options?.hash_header ?? "",
+    hashBalance: String(options?.hash_balance ?? ""),
+  };
+  return Object.values(wanted).every((value) => value === "") ? undefined : wanted;
+}
+
+function destinationsOf(route: CcRoute, protocol: string, directory: Directory) {
+  return route.destinations
+    .flatMap((destination) => {
+      const { app } = destination;
+      const found = directory.processGuids(app.guid, app.process.type);
+      return (found.length > 0 ? found : [""]).map((processGuid) => ({
+        processGuid,
+        appGuid: app.guid,
+        weight: destination.weight ?? 0,
+        port: destination.port,
+        protocol: destination.protocol ?? (protocol === "tcp" ? "tcp" : "http1"),
+        appName: directory.apps.get(app.guid)?.name ?? "",
+      }));
+    })
+    .sort(
+      (a, b) =>
+        compareText(a.processGuid, b.processGuid) ||
+        a.port - b.port ||
+        compareText(a.appGuid, b.appGuid) ||
+        compareText(a.protocol, b.protocol) ||
+        a.weight - b.weight,
+    );
+}
+
+/** By code units: the same order on every machine, whatever its locale. */
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,190 @@
+/** A whole mesh for a test: an emulated foundation, the jobs, a real Envoy, and apps that run. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { type Config, parseConfig } from "../../src/config/config.js";
+import { createCertificates } from "../../src/emulator/certificates.js";
+import { type EmulatedDiego, startDiego } from "../../src/emulator/diego/emulated-diego.js";
+import { type Foundation, startFoundation } from "../../src/emulator/foundation.js";
+import { type Mesh, startMesh as startJobs } from "../../src/jobs/up.js";
+import { silentLogger } from "../../src/lib/logger.js";
+import type { ProxyStatus } from "../../src/xds/server.js";
+import { Api } from "./api.js";
+import { built } from "./built.js";
+import { Client } from "./client.js";
+import { eventually } from "./eventually.js";
+
+/** Domains of every test mesh; none is special. */
+export const DOMAIN = "mesh.localhost";
+export const OTHER_DOMAIN = "apps.example.test";
+export const INTERNAL_DOMAIN = "apps.internal";
+
+export interface Destination {
+  readonly app: string;
+  readonly weight?: number;
+  readonly protocol?: "http1" | "http2";
+}
+
+export interface TestMesh {
+  readonly api: Api;
+  readonly foundation: Foundation;
+  readonly diego: EmulatedDiego;
+  readonly jobs: Mesh;
+  readonly routerPort: number;
+  /** One connection: one Envoy worker sees all its requests. */
+  readonly client: Client;
+  /** Pushes an app and waits until its instances run. */
+  app(name: string, options?: { instances?: number }): Promise<void>;
+  appGuid(name: string): string;
+  /** Makes a route; its host is a name below `domain`. Returns its guid. */
+  route(host: string, options?: { path?: string; domain?: string; to?: readonly Destination[] }): Promise<string>;
+  /** Replaces the destinations of a route. */
+  map(routeGuid: string, to: readonly Destination[]): Promise<void>;
+  /** Resolves when requests of this host and path get that status. */
+  answers(host: string, status: number, path?: string): Promise<void>;
+  proxy(): ProxyStatus;
+  /** How many responses of each kind Envoy got while `work` went on. */
+  pushesDuring(work: () => Promise<void>): Promise<Readonly<Record<string, number>>>;
+  stop(): Promise<void>;
+}
+
+export interface MeshOptions {
+  /** Envoy's worker threads; 1 when left out. */
+  readonly concurrency?: number;
+  /** Changes the configuration that the jobs get. */
+  readonly configure?: (config: Config) => Config;
+}
+
+/** To be stopped by the test that started it. */
+export async function startMesh({
+  concurrency = 1,
+  configure = (config) => config,
+}: MeshOptions = {}): Promise<TestMesh> {
+  const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
+  const logger = silentLogger;
+  const certificates = await createCertificates();
+  const diego = await startDiego({ host: "127.0.0.1", bbsPort: 0, certificates, stopGraceMs: 2_000, logger });
+  const sample = built("src/emulator/sample-app/main.ts");
+  const foundation = await startFoundation({
+    appDomains: [DOMAIN, OTHER_DOMAIN],
+    diego,
+    droplets: ["hello", "hola"].map((name) => ({
+      name,
+      command: [process.execPath, sample, name],
+      workingDirectory: dirname(sample),
+    })),
+    logger,
+  });
+  const files = {
+    ca: join(directory, "ca.crt"),
+    certificate: join(directory, "bbs.crt"),
+    key: join(directory, "bbs.key"),
+  };
+  await writeFile(files.ca, certificates.ca);
+  await writeFile(files.certificate, certificates.client.certificate);
+  await writeFile(files.key, certificates.client.key);
+  const routerPort = await freePort();
+  const config = configure(
+    parseConfig(
+      {
+        log: { directory: join(directory, "log") },
+        router: {
+          listenAddress: "127.0.0.1",
+          port: routerPort,
+          runDirectory: join(directory, "run"),
+          concurrency,
+          drainTimeMs: 0,
+          orphanTimeoutMs: 2_000,
+        },
+        cloudController: {
+          url: foundation.apiUrl,
+          clientId: foundation.clientId,
+          clientSecret: foundation.clientSecret,
+          pollIntervalMs: 100,
+        },
+        diego: { urls: [diego.bbsUrl], caFile: files.ca, certificateFile: files.certificate, keyFile: files.key },
+      },
+      "test",
+      ["router"],
+    ),
+  );
+  const jobs = await startJobs(config, logger);
+  const api = new Api(foundation.apiUrl, await foundation.adminToken());
+  await api.create("/v3/domains", { name: INTERNAL_DOMAIN, internal: true });
+  const spaceGuid = await api.find("/v3/spaces?names=dev");
+  const client = new Client(routerPort);
+  const appGuids = new Map<string, string>();
+
+  const appGuid = (name: string) => {
+    const guid = appGuids.get(name);
+    if (guid === undefined) throw new Error(`no app ${name} in this test`);
+    return guid;
+  };
+  const proxy = () => {
+    const [only] = jobs.router?.status.proxies ?? [];
+    if (!only) throw new Error("no Envoy is connected");
+    return only;
+  };
+  const pushes = () => Object.fromEntries(proxy().types.map(({ typeUrl, pushes: count }) => [typeUrl, count]));
+  const map = async (routeGuid: string, to: readonly Destination[]) => {
+    const destinations = to.map(({ app, weight, protocol }) => ({ app: { guid: appGuid(app) }, weight, protocol }));
+    await api.call("PATCH", `/v3/routes/${routeGuid}/destinations`, { destinations });
+  };
+
+  return {
+    api,
+    foundation,
+    diego,
+    jobs,
+    routerPort,
+    client,
+    appGuid,
+    map,
+    proxy,
+    async app(name, { instances = 1 } = {}) {
+      const { guid } = await foundation.pushSample(name, "hello", { instances });
+      appGuids.set(name, guid);
+    },
+    async route(host, { path, domain = DOMAIN, to = [] } = {}) {
+      const guid = await api.create("/v3/routes", {
+        host,
+        ...(path !== undefined && { path }),
+        relationships: {
+          space: { data: { guid: spaceGuid } },
+          domain: { data: { guid: await api.find(`/v3/domains?names=${domain}`) } },
+        },
+      });
+      if (to.length > 0) await map(guid, to);
+      return guid;
+    },
+    async answers(host, status, path = "/") {
+      await eventually(async () => (await client.get(host, path)).status === status);
+    },
+    async pushesDuring(work) {
+      const before = pushes();
+      await work();
+      const after = Object.entries(pushes()).map(([type, count]) => [
+        type.split(".").at(-1),
+        count - (before[type] ?? 0),
+      ]);
+      return Object.fromEntries(after) as Record<string, number>;
+    },
+    async stop() {
+      client.close();
+      await jobs.stop();
+      await foundation.close();
+      await diego.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
