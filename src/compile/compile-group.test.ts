@@ -110,6 +110,11 @@ describe("a compiled host", () => {
     ]);
   });
 
+  it("leaves out a path that no request can have, and that Envoy would refuse the host for", () => {
+    const compiled = compile(HOST, { destinations: [to("blue")] }, { path: "/a#b", destinations: [to("green")] });
+    expect(new Set(routes(compiled))).toEqual(new Set([`* /: ${HOST}|http1`]));
+  });
+
   it("weighs the clusters of two protocols by what runs behind them", () => {
     const compiled = compile(HOST, { destinations: [to("blue", 20, "http2"), to("green", 80), to("none", 5)] });
     expect(routes(compiled)[0]).toBe(`* /: ${HOST}|http1=80 ${HOST}|http2=20`);

@@ -74,7 +74,7 @@ export function compileGroup({ group, hosts }: GroupRoutes): CompiledGroup {
   const endpoints = new Map<string, EncodedResource>();
   const routesByHost = new Map<string, RdsRoute[]>();
   for (const { host, paths } of hosts) {
-    const routes = paths.flatMap((path) => {
+    const routes = paths.filter(isMatchable).flatMap((path) => {
       const pools = poolsOf(host, path);
       for (const pool of pools) {
         clusters.set(pool.name, compileCluster(pool));
@@ -102,6 +102,11 @@ export function compileGroup({ group, hosts }: GroupRoutes): CompiledGroup {
     ignorePortInHostMatching: true,
   });
   return { routes: encodeResource(RouteConfigurationSchema, group, routes), clusters, endpoints };
+}
+
+/** No request has these in its path, and Envoy would refuse the whole host for them. */
+function isMatchable({ path }: PathRoute): boolean {
+  return !/[?#]/.test(path);
 }
 
 /** The destinations of a path that speak one protocol: one cluster. */

@@ -19,7 +19,7 @@ import { createSpace } from "./cloud-controller/spaces.js";
 import type { Diego } from "./diego/diego.js";
 import { type FaultRule, HttpFaults, type InjectedFault } from "./http/faults.js";
 import { logRequests, RequestLog } from "./http/request-log.js";
-import { serveUaa, type Uaa, type UaaClient, type UaaUser } from "./uaa/uaa.js";
+import { ADMIN_SCOPES, serveUaa, type Uaa, type UaaClient, type UaaUser } from "./uaa/uaa.js";
 
 export interface SampleDroplet {
   /** As in "hello". */
@@ -55,7 +55,8 @@ export interface PushOptions {
 }
 
 export interface PushedApp {
-  readonly appGuid: string;
+  readonly name: string;
+  readonly guid: string;
   readonly spaceGuid: string;
 }
 
@@ -81,7 +82,7 @@ export interface Foundation {
   readonly clientSecret: string;
   readonly faults: FoundationFaults;
   readonly requests: RequestLog;
-  /** An admin's access token for some hours, to be sent as "Authorization: bearer <token>". */
+  /** An admin's token for some hours, as the Authorization header wants it: "bearer ...". */
   adminToken(): Promise<string>;
   /**
    * An app with a copy of a sample droplet, started, by the code that serves the API. Resolves when Diego has accepted
@@ -96,17 +97,12 @@ const CLIENT_ID = "cf-mesh";
 const ADMIN_TOKEN_LIFETIME_SECONDS = 12 * 3600;
 const TOKEN_LIFETIME_SECONDS = 3600;
 const BODY_LIMIT_BYTES = 256 * 1024 * 1024;
-const ADMIN: UaaUser = {
-  name: "admin",
-  password: "admin",
-  scopes: ["cloud_controller.admin", "cloud_controller.read", "cloud_controller.write", "network.admin", "openid"],
-};
+const ADMIN: UaaUser = { name: "admin", password: "admin", scopes: ADMIN_SCOPES };
 
 /** Throws MESH_PORT_TAKEN when something else listens on the port. */
 export async function startFoundation(options: FoundationOptions): Promise<Foundation> {
   const clock = options.clock ?? systemClock;
   const host = options.host ?? "127.0.0.1";
-  const users = options.users ?? [ADMIN];
   const clientSecret = randomBytes(24).toString("base64url");
   const urls = { api: "", uaa: "" };
   const httpFaults = new HttpFaults();
@@ -130,7 +126,7 @@ export async function startFoundation(options: FoundationOptions): Promise<Found
   };
   const uaa: Uaa = await serveUaa(server, {
     clock,
-    users,
+    users: options.users ?? [ADMIN],
     clients: [
       { id: "cf", secret: "", authorities: [] },
       { id: CLIENT_ID, secret: clientSecret, authorities: ["cloud_controller.global_auditor"] },
@@ -164,7 +160,7 @@ export async function startFoundation(options: FoundationOptions): Promise<Found
     clientSecret,
     faults,
     requests,
-    adminToken: () => uaa.userToken((users[0] ?? ADMIN).name, ADMIN_TOKEN_LIFETIME_SECONDS),
+    adminToken: async () => `bearer ${await uaa.adminToken(ADMIN_TOKEN_LIFETIME_SECONDS)}`,
     pushSample: (name, sample, push) => pushSample(api, name, sample, push),
     async close() {
       httpFaults.clear();
@@ -235,5 +231,5 @@ async function pushSample(api: Api, name: string, sample: string, options: PushO
   const web = store.process(app.guid, "web");
   if (web !== undefined) await scaleProcess(api, PUSHER, web, { instances: options.instances });
   await startApp(api, PUSHER, app);
-  return { appGuid: app.guid, spaceGuid: space.guid };
+  return { name, guid: app.guid, spaceGuid: space.guid };
 }

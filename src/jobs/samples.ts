@@ -22,10 +22,7 @@ const ATTEMPT_PAUSE_MS = 50;
 
 /** Two apps, and five routes on `domain`; one of them splits its traffic 90:10. */
 export async function pushSamples(foundation: Foundation, domain: string): Promise<readonly SampleRoute[]> {
-  const [hello, hola] = await Promise.all([
-    foundation.pushSample("hello", "hello", { instances: 1 }),
-    foundation.pushSample("hola", "hola", { instances: 1 }),
-  ]);
+  const [hello, hola] = await Promise.all([pushSample(foundation, "hello"), pushSample(foundation, "hola")]);
   const api = new Api(foundation.apiUrl, await foundation.adminToken());
   const domainGuid = await api.guidOf(`/v3/domains?names=${encodeURIComponent(domain)}`);
   const spaceGuid = await api.guidOf("/v3/spaces?names=dev");
@@ -50,6 +47,11 @@ export async function pushSamples(foundation: Foundation, domain: string): Promi
     await route("greet", "/es", [hola]),
     await route("*.wild", "", [hello]),
   ];
+}
+
+async function pushSample(foundation: Foundation, name: "hello" | "hola"): Promise<SampleApp> {
+  const { guid } = await foundation.pushSample(name, name, { instances: 1 });
+  return { name, guid };
 }
 
 /** Resolves when the route answers 200 through the router; rejects when the signal aborts. */
@@ -105,7 +107,7 @@ class Api {
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
     const response = await fetch(this.#url + path, {
       method,
-      headers: { authorization: this.#token, "content-type": "application/json" },
+      headers: { authorization: `bearer ${this.#token}`, "content-type": "application/json" },
       ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const text = await response.text();

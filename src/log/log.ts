@@ -10,17 +10,21 @@ export interface LogEntry {
   readonly key: string;
   /** Position in the log, from 1 on; grows with every write, never reused. */
   readonly sequence: number;
-  /** undefined: the key was deleted. Such markers are kept for a while, so that readers who were away hear of it. */
+  /**
+   * Opaque; no bytes at all is a value like any other. undefined: the key was deleted. Such markers are kept for a
+   * while, so that readers who were away hear of it.
+   */
   readonly value: Uint8Array | undefined;
 }
 
 export interface Write {
+  /** Tokens of letters, digits, "-" and "_", joined by dots; at most MAX_KEY_LENGTH characters. */
   readonly key: string;
-  /** undefined deletes the key. */
+  /** At most MAX_VALUE_BYTES; undefined deletes the key. */
   readonly value: Uint8Array | undefined;
   /**
    * Compare-and-set: the batch is refused unless the key's last write has this sequence; 0 means that the key
-   * has no value (never written, or deleted). Left out: no condition.
+   * has no value (never written, or deleted). Left out: no condition. Compared with the log as it was before the batch.
    */
   readonly expectedSequence?: number;
 }
@@ -34,36 +38,64 @@ export interface LogBatch {
    */
   readonly caughtUp: boolean;
   /**
-   * True when the log no longer knows all that was deleted since the asked-for sequence: what follows is the whole log
-   * from its beginning, and a key that does not come up in it until `caughtUp` is gone.
+   * True on the first batch of a reading that begins anew, because the log can't tell what changed since the sequence
+   * the reader has: it forgot deletions since, or it is another log, shorter than that. What follows is the whole log,
+   * and a key that does not come up in it until `caughtUp` is gone. Never true for who starts at 0 and keeps up.
    */
   readonly fromStart: boolean;
 }
 
 export interface MeshLog {
   /**
-   * Appends all of the batch, or nothing.
+   * Appends all of the batch, or nothing. Its writes get consecutive sequences, in their order; of two writes to one
+   * key the later one stands.
    *
    * Returns  the sequence of its last write (the current last sequence for an empty batch), when it is durable.
    * Throws   MESH_LOG_CONFLICT when an expectation does not hold; MESH_LOG_UNAVAILABLE when it can't be stored (disk
-   *          full, closed): nothing was written then, and the log goes on serving reads.
+   *          full, closed): nothing was written then, and the log goes on serving reads. A plain Error for a write that
+   *          checkWrite refuses.
    */
   append(batch: readonly Write[]): Promise<number>;
 
   /** The current entry of a key; undefined when it has no value. */
   get(key: string): Promise<LogEntry | undefined>;
 
-  /** Current entries whose key begins with `prefix`, no delete markers, in the order of their sequences. */
+  /**
+   * Current entries whose key begins with `prefix`, no delete markers, in the order of their sequences. Each piece is
+   * of the time when it is read: a key that is written meanwhile may come twice, the later entry counts.
+   */
   read(prefix?: string): AsyncIterable<readonly LogEntry[]>;
 
   /**
    * Everything after a sequence: first what is there (one current entry or marker per key), then new writes as they
-   * come, until the signal aborts; then it ends without an error.
+   * come, until the signal aborts or the log closes; then it ends without an error. A reader that stops before its
+   * first `caughtUp` starts over with the sequence it had before.
+   *
+   * Throws   MESH_LOG_UNAVAILABLE when the log can't be read, or is closed already.
    */
   follow(afterSequence: number, signal: AbortSignal): AsyncIterable<LogBatch>;
 
   /** The sequence of the newest write; 0 for an empty log. */
   lastSequence(): Promise<number>;
 
+  /** Ends what is appended and followed. A second call does nothing. */
   close(): Promise<void>;
+}
+
+export const MAX_KEY_LENGTH = 1_024;
+export const MAX_VALUE_BYTES = 1_048_576;
+
+const KEY = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
+
+/** Throws a plain Error that names the key, when no log may hold the write. */
+export function checkWrite({ key, value }: Write): void {
+  if (key.length > MAX_KEY_LENGTH || !KEY.test(key)) {
+    throw new Error(
+      `bad key ${JSON.stringify(key.slice(0, MAX_KEY_LENGTH))}: a key is tokens of letters, digits, "-" and "_", ` +
+        `joined by dots, of at most ${MAX_KEY_LENGTH} characters`,
+    );
+  }
+  if (value && value.length > MAX_VALUE_BYTES) {
+    throw new Error(`the value of ${key} has ${value.length} bytes; at most ${MAX_VALUE_BYTES} go into the log`);
+  }
 }

@@ -106,7 +106,8 @@ describe("finding the route of a request", () => {
   });
 
   it("keeps internal routes out of reach", async () => {
-    await mesh.route("blue", { domain: "apps.internal", to: [{ app: "blue" }] });
+    const internal = await mesh.route("blue", { domain: "apps.internal" });
+    await mesh.map(internal, [{ app: "blue" }]);
     await mesh.route("public", { to: [{ app: "blue" }] });
     await mesh.answers("public.mesh.localhost", 200);
     expect(await appOf("blue.apps.internal")).toBe(404);

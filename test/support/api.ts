@@ -13,7 +13,6 @@ export class Api {
   readonly url: string;
   readonly #token: string;
 
-  /** `token` as in the Authorization header. */
   constructor(url: string, token: string) {
     this.url = url;
     this.#token = token;
@@ -22,7 +21,7 @@ export class Api {
   async send(method: string, path: string, body?: unknown): Promise<ApiAnswer> {
     const response = await fetch(new URL(path, this.url), {
       method,
-      headers: { authorization: this.#token, "content-type": "application/json" },
+      headers: { authorization: `bearer ${this.#token}`, "content-type": "application/json" },
       ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const text = await response.text();

@@ -1,19 +1,20 @@
 /** A whole mesh for a test: an emulated foundation, the jobs, a real Envoy, and apps that run. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { type Config, parseConfig } from "../../src/config/config.js";
+import { parseConfig } from "../../src/config/config.js";
 import { createCertificates } from "../../src/emulator/certificates.js";
 import { type EmulatedDiego, startDiego } from "../../src/emulator/diego/emulated-diego.js";
 import { type Foundation, startFoundation } from "../../src/emulator/foundation.js";
 import { type Mesh, startMesh as startJobs } from "../../src/jobs/up.js";
 import { silentLogger } from "../../src/lib/logger.js";
+import { groupOf } from "../../src/model/hosts.js";
 import type { ProxyStatus } from "../../src/xds/server.js";
 import { Api } from "./api.js";
 import { built } from "./built.js";
 import { Client } from "./client.js";
 import { eventually } from "./eventually.js";
+import { freePort } from "./free-port.js";
 
 /** Domains of every test mesh; none is special. */
 export const DOMAIN = "mesh.localhost";
@@ -32,12 +33,14 @@ export interface TestMesh {
   readonly diego: EmulatedDiego;
   readonly jobs: Mesh;
   readonly routerPort: number;
+  /** The jobs' configuration, for a job that runs as a process of its own. */
+  readonly configFile: string;
   /** One connection: one Envoy worker sees all its requests. */
   readonly client: Client;
-  /** Pushes an app and waits until its instances run. */
+  /** Pushes a sample app. */
   app(name: string, options?: { instances?: number }): Promise<void>;
   appGuid(name: string): string;
-  /** Makes a route; its host is a name below `domain`. Returns its guid. */
+  /** Makes a route below `domain`; one with destinations is known to the router when this resolves. Returns its guid. */
   route(host: string, options?: { path?: string; domain?: string; to?: readonly Destination[] }): Promise<string>;
   /** Replaces the destinations of a route. */
   map(routeGuid: string, to: readonly Destination[]): Promise<void>;
@@ -52,14 +55,14 @@ export interface TestMesh {
 export interface MeshOptions {
   /** Envoy's worker threads; 1 when left out. */
   readonly concurrency?: number;
-  /** Changes the configuration that the jobs get. */
-  readonly configure?: (config: Config) => Config;
+  /** Leaves the router to a process that the test starts with the configuration file. */
+  readonly separateRouter?: boolean;
 }
 
 /** To be stopped by the test that started it. */
 export async function startMesh({
   concurrency = 1,
-  configure = (config) => config,
+  separateRouter = false,
 }: MeshOptions = {}): Promise<TestMesh> {
   const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
   const logger = silentLogger;
@@ -85,36 +88,37 @@ export async function startMesh({
   await writeFile(files.certificate, certificates.client.certificate);
   await writeFile(files.key, certificates.client.key);
   const routerPort = await freePort();
-  const config = configure(
-    parseConfig(
-      {
-        log: { directory: join(directory, "log") },
-        router: {
-          listenAddress: "127.0.0.1",
-          port: routerPort,
-          runDirectory: join(directory, "run"),
-          concurrency,
-          drainTimeMs: 0,
-          orphanTimeoutMs: 2_000,
-        },
-        cloudController: {
-          url: foundation.apiUrl,
-          clientId: foundation.clientId,
-          clientSecret: foundation.clientSecret,
-          pollIntervalMs: 100,
-        },
-        diego: { urls: [diego.bbsUrl], caFile: files.ca, certificateFile: files.certificate, keyFile: files.key },
+  const config = parseConfig(
+    {
+      log: { directory: join(directory, "log") },
+      router: {
+        listenAddress: "127.0.0.1",
+        port: routerPort,
+        runDirectory: join(directory, "run"),
+        concurrency,
+        drainTimeMs: 0,
+        orphanTimeoutMs: 2_000,
       },
-      "test",
-      ["router"],
-    ),
+      cloudController: {
+        url: foundation.apiUrl,
+        clientId: foundation.clientId,
+        clientSecret: foundation.clientSecret,
+        pollIntervalMs: 100,
+      },
+      diego: { urls: [diego.bbsUrl], caFile: files.ca, certificateFile: files.certificate, keyFile: files.key },
+    },
+    "test",
+    ["router"],
   );
-  const jobs = await startJobs(config, logger);
+  const configFile = join(directory, "mesh.json");
+  await writeFile(configFile, JSON.stringify(config));
+  const jobs = await startJobs(separateRouter ? { ...config, router: undefined } : config, logger);
   const api = new Api(foundation.apiUrl, await foundation.adminToken());
   await api.create("/v3/domains", { name: INTERNAL_DOMAIN, internal: true });
   const spaceGuid = await api.find("/v3/spaces?names=dev");
   const client = new Client(routerPort);
   const appGuids = new Map<string, string>();
+  const instancesOf = new Map<string, number>();
 
   const appGuid = (name: string) => {
     const guid = appGuids.get(name);
@@ -138,11 +142,13 @@ export async function startMesh({
     diego,
     jobs,
     routerPort,
+    configFile,
     client,
     appGuid,
     map,
     proxy,
     async app(name, { instances = 1 } = {}) {
+      instancesOf.set(name, instances);
       const { guid } = await foundation.pushSample(name, "hello", { instances });
       appGuids.set(name, guid);
     },
@@ -155,7 +161,15 @@ export async function startMesh({
           domain: { data: { guid: await api.find(`/v3/domains?names=${domain}`) } },
         },
       });
-      if (to.length > 0) await map(guid, to);
+      if (to.length === 0) return guid;
+      await map(guid, to);
+      if (!jobs.router) return guid;
+      // The router knows of the route and of every instance that was asked for.
+      await eventually(
+        () =>
+          instanceCount(jobs, guid, `${host}.${domain}`) ===
+          to.reduce((sum, { app }) => sum + (instancesOf.get(app) ?? 0), 0),
+      );
       return guid;
     },
     async answers(host, status, path = "/") {
@@ -180,11 +194,9 @@ export async function startMesh({
   };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
+/** How many instances the router's table has for a route; undefined while it has no such route. */
+function instanceCount(jobs: Mesh, routeGuid: string, host: string): number | undefined {
+  const paths = jobs.router?.table.group(groupOf(host))?.hosts.flatMap((entry) => entry.paths) ?? [];
+  const path = paths.find(({ route }) => route.guid === routeGuid);
+  return path?.destinations.reduce((sum, { instances }) => sum + instances.length, 0);
 }

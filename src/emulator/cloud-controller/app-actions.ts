@@ -63,8 +63,7 @@ export async function restartApp(api: Api, caller: Caller, app: App): Promise<vo
   checkDroplet(app);
   recordAppEvent(api, caller, "audit.app.restart", app, {});
   touch(api, app);
-  if (app.state === "STARTED") await api.launcher.stop(app);
-  await api.launcher.start(app);
+  await api.launcher.restart(app);
 }
 
 /** Throws 422 unless the droplet is the app's own. */
@@ -93,7 +92,7 @@ export function copyDroplet(api: Api, source: Droplet, app: App): Droplet {
 export async function deleteApp(api: Api, caller: Caller, app: App): Promise<void> {
   const { store } = api;
   recordAppEvent(api, caller, "audit.app.delete-request", app, { request: { recursive: true } });
-  if (app.state === "STARTED") await api.launcher.stop(app);
+  await api.launcher.stop(app);
   for (const destination of store.destinationsOfApp(app.guid)) {
     const route = store.routes.require(destination.routeGuid);
     await changeDestinations(api, caller, route, { remove: [destination], add: [] });

@@ -13,7 +13,8 @@ const READ_SCOPES = [
   "cloud_controller.read",
 ];
 const WRITE_SCOPES = [ADMIN, "cloud_controller.write"];
-const PUBLIC_PATHS = new Set(["/", "/v3", "/v3/info"]);
+/** Served without a token. */
+export const PUBLIC_PATHS: ReadonlySet<string> = new Set(["/", "/v3", "/v3/info"]);
 
 const callers = new WeakMap<FastifyRequest, Caller>();
 

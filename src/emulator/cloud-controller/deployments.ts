@@ -88,9 +88,13 @@ async function deploy(api: Api, caller: Caller, app: App, dropletGuid: string | 
     return deployment;
   }
   const { end } = await api.launcher.startBeside(process);
-  void end.then((how) => {
-    if (deployment.reason === "DEPLOYING") finish(api, deployment, how === "running" ? "DEPLOYED" : "CANCELED");
-  });
+  const settle = (reason: DeploymentReason) => {
+    if (deployment.reason === "DEPLOYING") finish(api, deployment, reason);
+  };
+  end.then(
+    (how) => settle(how === "running" ? "DEPLOYED" : "CANCELED"),
+    () => settle("CANCELED"),
+  );
   return deployment;
 }
 

@@ -133,7 +133,7 @@ function closePort(api: Api, process: Process, port: number): void {
 async function touch(api: Api, processes: readonly Process[]): Promise<void> {
   for (const process of processes) {
     process.updatedAt = now(api);
-    await api.launcher.routesChanged(process);
+    await api.launcher.refresh(process);
   }
 }
 

@@ -20,34 +20,29 @@ export class Launcher {
     this.#apiUrl = apiUrl;
   }
 
-  /** Each process in a new version. */
+  /** Each process in a new version. An app that is started stays as it is. */
   start(app: App): Promise<void> {
     return this.#inTurn(app.guid, async () => {
-      app.state = "STARTED";
-      for (const process of this.#store.processesOfApp(app.guid)) {
-        process.version = randomUUID();
-        await this.#desire(process, process.version);
-      }
+      if (app.state === "STOPPED") await this.#start(app);
     });
   }
 
   stop(app: App): Promise<void> {
     return this.#inTurn(app.guid, async () => {
-      app.state = "STOPPED";
-      for (const process of this.#store.processesOfApp(app.guid)) {
-        await this.#removeRetiring(process);
-        await this.#diego.remove(lrpProcessGuid(process, process.version));
-      }
+      if (app.state === "STARTED") await this.#stop(app);
     });
   }
 
-  /** Sends the routes of a running process, which keeps its version and its instances. */
-  routesChanged(process: Process): Promise<void> {
-    return this.#inTurn(process.appGuid, () => this.#desireAll(process));
+  /** Stops it, if need be, and starts it in a new version: nothing of it runs in between. */
+  restart(app: App): Promise<void> {
+    return this.#inTurn(app.guid, async () => {
+      if (app.state === "STARTED") await this.#stop(app);
+      await this.#start(app);
+    });
   }
 
-  /** Sends the instance count of a running process, which keeps its version. */
-  scaled(process: Process): Promise<void> {
+  /** Sends routes and instance count of a running process, which keeps its version. */
+  refresh(process: Process): Promise<void> {
     return this.#inTurn(process.appGuid, () => this.#desireAll(process));
   }
 
@@ -55,6 +50,7 @@ export class Launcher {
   replace(process: Process): Promise<void> {
     return this.#inTurn(process.appGuid, async () => {
       if (!this.#isStarted(process)) return;
+      await this.#removeRetiring(process);
       await this.#diego.remove(lrpProcessGuid(process, process.version));
       process.version = randomUUID();
       await this.#desire(process, process.version);
@@ -89,6 +85,22 @@ export class Launcher {
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled(this.#turns.values());
+  }
+
+  async #start(app: App): Promise<void> {
+    app.state = "STARTED";
+    for (const process of this.#store.processesOfApp(app.guid)) {
+      process.version = randomUUID();
+      await this.#desire(process, process.version);
+    }
+  }
+
+  async #stop(app: App): Promise<void> {
+    app.state = "STOPPED";
+    for (const process of this.#store.processesOfApp(app.guid)) {
+      await this.#removeRetiring(process);
+      await this.#diego.remove(lrpProcessGuid(process, process.version));
+    }
   }
 
   async #finishRolling(process: Process, version: string): Promise<"running" | "replaced" | "failed"> {
@@ -138,6 +150,10 @@ export class Launcher {
     const previous = this.#turns.get(appGuid) ?? Promise.resolve();
     const turn = previous.then(work, work);
     this.#turns.set(appGuid, turn);
+    const forget = () => {
+      if (this.#turns.get(appGuid) === turn) this.#turns.delete(appGuid);
+    };
+    turn.then(forget, forget);
     return turn;
   }
 }

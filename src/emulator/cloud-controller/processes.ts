@@ -107,7 +107,7 @@ export async function scaleProcess(api: Api, caller: Caller, process: Process, c
     process_type: process.type,
     request: { instances: process.instances, memory_in_mb: process.memoryMb, disk_in_mb: process.diskMb },
   });
-  await (isNewVersion ? api.launcher.replace(process) : api.launcher.scaled(process));
+  await (isNewVersion ? api.launcher.replace(process) : api.launcher.refresh(process));
 }
 
 async function scale(api: Api, request: FastifyRequest, reply: FastifyReply, process: Process): Promise<FastifyReply> {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import type { Clock } from "../../lib/clock.js";
-import { callerOf, isAdmin } from "./authentication.js";
+import { callerOf, isAdmin, PUBLIC_PATHS } from "./authentication.js";
 import { rateLimitExceeded } from "./errors.js";
 
 export interface RateLimit {
@@ -14,8 +14,6 @@ interface Window {
   count: number;
 }
 
-const PUBLIC_PATHS = new Set(["/", "/v3"]);
-
 /**
  * Counts the requests of each caller while a limit is set; admins are not limited. Refuses with 429, Retry-After in
  * seconds, and a JSON body under text/plain, as Cloud Controller does.
@@ -28,15 +26,16 @@ export function limitRate(server: FastifyInstance, clock: Clock, limit: () => Ra
       windows.clear();
       return;
     }
-    if (PUBLIC_PATHS.has(request.routeOptions.url ?? "/") || isAdmin(callerOf(request))) return;
-    const caller = callerOf(request).guid;
-    const known = windows.get(caller);
+    if (PUBLIC_PATHS.has(request.routeOptions.url ?? "")) return;
+    const caller = callerOf(request);
+    if (isAdmin(caller)) return;
+    const known = windows.get(caller.guid);
     const window =
       known !== undefined && known.endsAtMs > clock.now()
         ? known
         : { endsAtMs: clock.now() + current.intervalMs, count: 0 };
     window.count += 1;
-    windows.set(caller, window);
+    windows.set(caller.guid, window);
     const left = Math.max(0, current.requestCount - window.count);
     const step = Math.max(1, Math.floor(current.requestCount / 10));
     reply.header("x-ratelimit-limit", current.requestCount);

@@ -64,7 +64,7 @@ export async function changeRouteOptions(api: Api, route: Route, change: unknown
   route.updatedAt = now(api);
   for (const destination of api.store.destinationsOfRoute(route.guid)) {
     const process = api.store.process(destination.appGuid, destination.processType);
-    if (process !== undefined) await api.launcher.routesChanged(process);
+    if (process !== undefined) await api.launcher.refresh(process);
   }
 }
 

@@ -27,8 +27,8 @@ function dropHash(old: RouteOptions, algorithm: unknown): RouteOptions {
 }
 
 function toText(key: string, value: unknown): string | null {
-  if (value === null || value === undefined) return null;
-  return key === "hash_balance" ? Number(value).toFixed(1) : String(value);
+  if (key === "hash_balance" && value !== null) return Number(value).toFixed(1);
+  return typeof value === "string" ? value : null;
 }
 
 function optionProblems(options: Readonly<Record<string, unknown>>, isHashEnabled: boolean): string[] {

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { type PathPattern, matchesPath, splitUrl } from "./request-log.js";
 
@@ -42,7 +41,8 @@ export interface InjectedFault {
 class Rule implements InjectedFault {
   readonly rule: FaultRule;
   readonly #onClear: (rule: Rule) => void;
-  readonly #events = new EventTarget();
+  #waitingForHit: (() => void)[] = [];
+  #held: (() => void)[] = [];
   hitCount = 0;
 
   constructor(rule: FaultRule, onClear: (rule: Rule) => void) {
@@ -54,21 +54,25 @@ class Rule implements InjectedFault {
     return this.hitCount >= (this.rule.times ?? Infinity);
   }
 
-  async nextHit(): Promise<void> {
-    await once(this.#events, "hit");
+  nextHit(): Promise<void> {
+    return new Promise((resolve) => this.#waitingForHit.push(resolve));
   }
 
-  async released(): Promise<void> {
-    await once(this.#events, "release");
+  released(): Promise<void> {
+    return new Promise((resolve) => this.#held.push(resolve));
   }
 
   hit(): void {
     this.hitCount += 1;
-    this.#events.dispatchEvent(new Event("hit"));
+    const waiting = this.#waitingForHit;
+    this.#waitingForHit = [];
+    for (const resolve of waiting) resolve();
   }
 
   release(): void {
-    this.#events.dispatchEvent(new Event("release"));
+    const held = this.#held;
+    this.#held = [];
+    for (const resolve of held) resolve();
   }
 
   clear(): void {

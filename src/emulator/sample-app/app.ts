@@ -77,24 +77,30 @@ export async function startSampleApp(options: SampleAppOptions): Promise<SampleA
 
   const listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     socket.on("error", () => undefined);
-    sniffProtocol(socket, (protocol) => (protocol === "h2c" ? http2 : http1).emit("connection", socket));
+    sniffProtocol(socket, (protocol) => {
+      // A client of HTTP/1.1 may end its side after the request; one of HTTP/2 that does so is gone.
+      socket.allowHalfOpen = protocol === "http/1.1";
+      (protocol === "h2c" ? http2 : http1).emit("connection", socket);
+    });
   });
   listener.listen({ host, port });
   await once(listener, "listening");
 
+  async function drain(): Promise<void> {
+    const closed = once(listener, "close");
+    listener.close();
+    phase = "lame duck";
+    for (const session of sessions) session.goaway(constants.NGHTTP2_NO_ERROR, NO_LAST_STREAM);
+    await Promise.race([closed, delay(lameDuckMs, undefined, { ref: false })]);
+    phase = "closing";
+    for (const [socket, requestCount] of requestCounts) if (requestCount === 0) socket.end();
+    for (const session of sessions) session.close();
+    for (const webSocket of webSockets.clients) webSocket.close(GOING_AWAY);
+    await closed;
+  }
+  let drained: Promise<void> | undefined;
   return {
     port: (listener.address() as AddressInfo).port,
-    async drain() {
-      const closed = once(listener, "close");
-      listener.close();
-      phase = "lame duck";
-      for (const session of sessions) session.goaway(constants.NGHTTP2_NO_ERROR, NO_LAST_STREAM);
-      await Promise.race([closed, delay(lameDuckMs, undefined, { ref: false })]);
-      phase = "closing";
-      for (const [socket, requestCount] of requestCounts) if (requestCount === 0) socket.end();
-      for (const session of sessions) session.close();
-      for (const webSocket of webSockets.clients) webSocket.close(GOING_AWAY);
-      await closed;
-    },
+    drain: () => (drained ??= drain()),
   };
 }

@@ -1,5 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { exportJWK, exportSPKI, generateKeyPair, type JWK, type JWTPayload, jwtVerify, SignJWT } from "jose";
+import {
+  type CryptoKey,
+  exportJWK,
+  exportSPKI,
+  generateKeyPair,
+  type JWK,
+  type JWTPayload,
+  jwtVerify,
+  SignJWT,
+} from "jose";
 import type { Clock } from "../../lib/clock.js";
 
 const ALGORITHM = "RS256";

@@ -33,11 +33,20 @@ export interface UaaOptions {
 export interface Uaa {
   /** Claims of a valid access token; undefined for any other text. */
   verify(token: string): Promise<JWTPayload | undefined>;
-  /** A user's token that lives this long. */
-  userToken(userName: string, lifetimeSeconds: number): Promise<string>;
+  /** A token of an administrator, who need not be among the users. */
+  adminToken(lifetimeSeconds: number): Promise<string>;
   /** Makes every access token that is out invalid. Refresh tokens stay. */
   revokeTokens(): Promise<void>;
 }
+
+export const ADMIN_SCOPES: readonly string[] = [
+  "cloud_controller.admin",
+  "cloud_controller.read",
+  "cloud_controller.write",
+  "network.admin",
+  "openid",
+];
+const ADMINISTRATOR: Pick<UaaUser, "name" | "scopes"> = { name: "admin", scopes: ADMIN_SCOPES };
 
 const PROMPTS = {
   username: ["text", "Email"],
@@ -49,7 +58,7 @@ const formSchema = z.record(z.string(), z.string()).catch({});
 type Form = Readonly<Record<string, string>>;
 
 interface Session {
-  readonly user: UaaUser;
+  readonly user: Pick<UaaUser, "name" | "scopes">;
   readonly clientId: string;
 }
 
@@ -94,21 +103,21 @@ export async function serveUaa(root: FastifyInstance, options: UaaOptions): Prom
 
   return {
     verify: (token) => keys.verify(token, issuerOf(options)),
-    userToken: (userName, lifetimeSeconds) => {
-      const user = options.users.find((one) => one.name === userName);
-      if (user === undefined) throw new Error(`the emulated UAA has no user ${userName}`);
-      return issue(userIdentity(user, "cf", "password"), lifetimeSeconds);
-    },
+    adminToken: (lifetimeSeconds) => issue(userIdentity(ADMINISTRATOR, "cf", "password"), lifetimeSeconds),
     revokeTokens: () => keys.replace(),
   };
 }
 
 type Identity = { readonly tokenId: string; readonly clientId: string; readonly grantType: string } & (
-  | { readonly kind: "user"; readonly user: UaaUser }
+  | { readonly kind: "user"; readonly user: Pick<UaaUser, "name" | "scopes"> }
   | { readonly kind: "client"; readonly authorities: readonly string[] }
 );
 
-function userIdentity(user: UaaUser, clientId: string, grantType: string): Identity & { kind: "user" } {
+function userIdentity(
+  user: Pick<UaaUser, "name" | "scopes">,
+  clientId: string,
+  grantType: string,
+): Identity & { kind: "user" } {
   return { kind: "user", user, clientId, grantType, tokenId: randomUUID() };
 }
 

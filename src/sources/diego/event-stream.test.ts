@@ -1,4 +1,4 @@
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { createServer, type TLSSocket } from "node:tls";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
@@ -163,17 +163,17 @@ describe("the event stream", () => {
   });
 
   it("ends its connection when the signal aborts", async () => {
-    const closed = Promise.withResolvers<undefined>();
+    const accepted = new EventEmitter();
     const url = await serve((socket) => {
       socket.write(HEAD);
-      socket.once("close", () => closed.resolve(undefined));
+      socket.once("close", () => accepted.emit("close"));
     });
     const ending = new AbortController();
     const stream = await openEventStream(endpoint(url), 5_000, ending.signal);
+    const closed = once(accepted, "close");
     const drained = drain(stream);
     ending.abort();
-    await drained;
-    await closed.promise;
+    await Promise.all([drained, closed]);
   });
 });
 

@@ -73,7 +73,7 @@ async function readHead(bytes: AsyncIterator<Buffer>): Promise<{ head: ResponseH
   const decoder = new HeadDecoder();
   for (;;) {
     const next = await bytes.next();
-    if (next.done === true) throw new Error("it hung up before it answered");
+    if (next.done === true) throw Object.assign(new Error("it hung up before it answered"), { code: "ECONNRESET" });
     const decoded = decoder.feed(next.value);
     if (decoded) return decoded;
   }
