@@ -12,7 +12,10 @@ const durationMs = (least: number) => z.int().min(least, `must be at least ${lea
 
 export const RouterSchema = z.strictObject({
   nodeId: z.string().min(1).default("router").describe("name of this router in logs and to Envoy"),
-  listenAddress: z.union([z.ipv4(), z.ipv6()], "must be an IP address").default("0.0.0.0"),
+  listenAddress: z
+    .union([z.ipv4(), z.ipv6()], "must be an IP address")
+    .default("0.0.0.0")
+    .describe("address of the router's listener"),
   port: port.default(8080).describe("where requests from outside come in"),
   runDirectory: file.describe("sockets and logs of this router; made with mode 0700"),
   envoyPath: file.optional().describe("the Envoy to run; default: one on PATH, else the one that scripts/setup got"),
@@ -30,9 +33,9 @@ export const LogSchema = z.strictObject({
 export const CloudControllerSchema = z.strictObject({
   url: httpUrl.describe("https://api.<system domain>"),
   uaaUrl: httpUrl.optional().describe("default: as Cloud Controller's root says"),
-  clientId: z.string().min(1),
+  clientId: z.string().min(1).describe("UAA client of the syncer"),
   clientSecret: z.string().min(1).optional().describe("better: clientSecretFile"),
-  clientSecretFile: file.optional(),
+  clientSecretFile: file.optional().describe("file that holds its secret"),
   caFile: file.optional().describe("CA that signed the API's certificate, in PEM"),
   pollIntervalMs: durationMs(100).default(500).describe("pause between looks for changes"),
   resyncIntervalMs: durationMs(1_000).default(60_000).describe("pause between full reads"),
@@ -41,15 +44,16 @@ export const CloudControllerSchema = z.strictObject({
 export const DiegoSchema = z.strictObject({
   urls: z
     .array(z.url({ protocol: /^https$/, error: "must be an https:// URL, the BBS accepts only mTLS" }))
-    .min(1, "name at least one BBS"),
-  caFile: file,
-  certificateFile: file,
-  keyFile: file,
+    .min(1, "name at least one BBS")
+    .describe("https://bbs.service.cf.internal:8889; the next is tried when one fails"),
+  caFile: file.describe("CA of the BBS's certificate, in PEM"),
+  certificateFile: file.describe("client certificate that the BBS accepts"),
+  keyFile: file.describe("its key"),
   resyncIntervalMs: durationMs(1_000).default(30_000).describe("pause between full reads"),
 });
 
 export const ConfigSchema = z.strictObject({
-  logLevel: z.enum(LOG_LEVELS).default("info"),
+  logLevel: z.enum(LOG_LEVELS).default("info").describe("what is logged at least"),
   log: LogSchema,
   router: RouterSchema.optional(),
   cloudController: CloudControllerSchema.optional(),

@@ -52,7 +52,7 @@ export async function openKeySpaceWriter(log: MeshLog, keySpace: string): Promis
   return new LogKeySpaceWriter(log, keySpace, fingerprints);
 }
 
-/** 48 bits of the content's hash: of 10^9 changes, one in 280,000 years of them would go unseen. */
+/** 48 bits of the content's hash: a change goes unseen once in 2.8 * 10^14 changes. */
 function fingerprint(value: Uint8Array): number {
   return hash("sha1", value, "buffer").readUIntBE(0, 6);
 }

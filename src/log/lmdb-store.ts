@@ -130,8 +130,9 @@ export class LmdbStore {
   }
 
   #put<V>(database: Database<V, number>, sequence: number, value: V): void {
-    // In order of their sequences: LMDB then fills its pages instead of splitting them.
-    if (!database.putSync(sequence, value, { append: true })) throw new Error(`sequence ${sequence} is not the last`);
+    // Sequences grow: told so, LMDB fills its pages instead of splitting them. It answers, though its types say void.
+    const stored: unknown = database.putSync(sequence, value, { append: true });
+    if (stored !== true) throw new Error(`sequence ${sequence} is not the log's last`);
   }
 
   #readHead(): Head {
@@ -211,7 +212,7 @@ export function encode(key: string, value: Uint8Array | undefined): Buffer {
 function decode(sequence: number, bytes: Buffer): LogEntry {
   const valueStart = HEADER_BYTES + bytes.readUInt16BE(1);
   return {
-    key: bytes.latin1Slice(HEADER_BYTES, valueStart),
+    key: bytes.toString("latin1", HEADER_BYTES, valueStart),
     sequence,
     value: bytes[0] === MARKER ? undefined : bytes.subarray(valueStart),
   };

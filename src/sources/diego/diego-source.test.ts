@@ -432,7 +432,7 @@ describe("the Diego source", () => {
     ["protobuf", Buffer.from([0xff, 0xff]).toString("base64")],
     ["data", ""],
   ])("reads a list at once when an event has broken %s, and keeps its stream", async (_, data) => {
-    const { server, source, writer } = await following({ resyncIntervalMs: 1_100 });
+    const { server, source, writer } = await following();
     server.isDeaf = true;
     server.run("b");
     server.isDeaf = false;
