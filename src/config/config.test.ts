@@ -25,6 +25,7 @@ describe("the configuration", () => {
         port: 8080,
         runDirectory: "/run/cf-mesh",
         drainTimeMs: 20_000,
+        sweepIntervalMs: 30_000,
         orphanTimeoutMs: 60_000,
       },
     });

@@ -21,6 +21,9 @@ export const RouterSchema = z.strictObject({
   envoyPath: file.optional().describe("the Envoy to run; default: one on PATH, else the one that scripts/setup got"),
   concurrency: z.int().min(1).optional().describe("Envoy's worker threads; default: the number of cores"),
   drainTimeMs: durationMs(0).default(20_000).describe("how long requests may take to end when the router stops"),
+  sweepIntervalMs: durationMs(100)
+    .default(30_000)
+    .describe("how often Envoy is rid of what removed routes used, once no request uses it"),
   orphanTimeoutMs: durationMs(100)
     .default(60_000)
     .describe("how long Envoy serves without an agent before it is stopped"),

@@ -13,6 +13,7 @@ import type { MeshLog } from "../log/log.js";
 import { RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
 import { meshResources } from "./mesh-resources.js";
+import { sweepClusters } from "./sweep-clusters.js";
 import { feedTable } from "./table-feed.js";
 
 export interface RouterStatus {
@@ -42,6 +43,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
   const resources = meshResources(table);
   const ending = new AbortController();
   let xds: XdsServer | undefined;
+  let sweeping = Promise.resolve();
   const feed = feedTable(table, log, ending.signal, logger, (groups) => {
     resources.invalidate(groups);
     xds?.changed(groups);
@@ -49,7 +51,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
 
   async function end(): Promise<void> {
     ending.abort();
-    await feed.ended;
+    await Promise.all([feed.ended, sweeping]);
     await xds?.close();
   }
 
@@ -79,6 +81,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
       logger,
     });
     await envoy.whenReady(ending.signal);
+    sweeping = sweepClusters(server, envoy.admin, config.sweepIntervalMs, ending.signal);
     return {
       envoy,
       table,

@@ -5,7 +5,7 @@ import { asError, MeshError } from "../lib/errors.js";
 import { type Logger, silentLogger } from "../lib/logger.js";
 import { logClosed, logConflict, logUnwritable } from "./faults.js";
 import { KeyIndex } from "./key-index.js";
-import { encode, type Head, LmdbStore, type StoreTransaction } from "./lmdb-store.js";
+import { encode, LmdbStore, type StoreTransaction } from "./lmdb-store.js";
 import { checkWrite, type LogBatch, type LogEntry, type MeshLog, type Write } from "./log.js";
 
 const DAY_MS = 86_400_000;
@@ -134,7 +134,8 @@ class EmbeddedLog implements MeshLog {
     let lastSequence: number;
     try {
       lastSequence = this.#store.write((transaction) => {
-        const head = this.#indexRest();
+        this.#indexRest();
+        const head = this.#store.head();
         let last = head.lastSequence;
         for (const { writes, resolve, reject } of group) {
           const conflict = this.#conflictOf(writes, changes);
@@ -218,23 +219,27 @@ class EmbeddedLog implements MeshLog {
 
   async get(key: string): Promise<LogEntry | undefined> {
     this.#checkOpen();
-    await this.#catchUpIndex();
-    this.#indexRest();
+    // A log that nobody else writes is indexed already: no need to wait, nor to look twice.
+    if (!this.#isIndexed()) {
+      await this.#catchUpIndex();
+      this.#indexRest();
+    }
     const entry = this.#index.find(key);
     return entry?.value && entry;
   }
 
   /** Takes most of what was written since into the index, with a pause after each piece. */
   async #catchUpIndex(): Promise<void> {
-    if (this.#store.head().lastSequence === this.#indexedSequence) return;
-    while (!this.#indexNext()) await nextTurn();
+    while (!this.#isIndexed() && !this.#indexNext()) await nextTurn();
+  }
+
+  #isIndexed(): boolean {
+    return this.#store.head().lastSequence === this.#indexedSequence;
   }
 
   /** Takes all that was written up to now into the index: what it finds from here to the turn's end is current. */
-  #indexRest(): Head {
-    const head = this.#store.head();
-    if (head.lastSequence !== this.#indexedSequence) while (!this.#indexNext());
-    return head;
+  #indexRest(): void {
+    while (!this.#isIndexed() && !this.#indexNext());
   }
 
   /** Takes the next piece into the index; true when that was all. */

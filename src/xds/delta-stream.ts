@@ -57,6 +57,8 @@ interface TypeState {
   /** Parts of a refused response, to be sent one by one. */
   readonly retries: string[][];
   readonly refusals: Map<string, Refusal>;
+  /** Held by the proxy, of an on-demand type, and no longer there. */
+  readonly vanished: Set<string>;
   /** It asked for everything, and waits to hear, were it that there is nothing. */
   answerDue: boolean;
   pushes: number;
@@ -98,6 +100,7 @@ export class DeltaStream {
     for (const name of request.resourceNamesUnsubscribe) {
       subscription.unsubscribe(name);
       state.pending.delete(name);
+      state.vanished.delete(name);
     }
     // Nobody named on the first request means everything.
     const asksAll = !known && request.resourceNamesSubscribe.length === 0;
@@ -126,13 +129,19 @@ export class DeltaStream {
     }
   }
 
-  /** Tells the proxy to drop resources of an on-demand type; it will ask again when it needs them. */
-  retire(typeUrl: string, names: readonly string[]): void {
+  /** What the proxy holds of an on-demand type that no longer exists. */
+  vanished(typeUrl: string): readonly string[] {
+    return [...(this.#states.get(typeUrl)?.vanished ?? [])];
+  }
+
+  /**
+   * Tells the proxy to drop what vanished. Envoy never asks again for a name that was removed, so its subscription
+   * stays: the resource is sent as soon as it exists again.
+   */
+  retire(typeUrl: string, names: readonly string[], nowMs: number): void {
     const state = this.#states.get(typeUrl);
-    const held = names.filter((name) => state?.subscription.heldVersion(name) !== undefined);
-    if (!state || held.length === 0) return;
-    for (const name of held) state.subscription.unsubscribe(name);
-    this.#send(state, [], held, 0);
+    const gone = names.filter((name) => state?.vanished.delete(name));
+    if (state && gone.length > 0) this.#send(state, [], gone, nowMs);
   }
 
   /** Sends what may be sent now. Returns the time in ms to call again at; undefined when nothing waits for time. */
@@ -191,11 +200,13 @@ export class DeltaStream {
       const held = subscription.heldVersion(name);
       const resource = subscription.type.get(name);
       if (resource) {
+        state.vanished.delete(name);
         if (resource.version !== held) changed.push(resource);
         continue;
       }
       // Gone. Of an on-demand type only those who have nothing yet are told: they wait for an answer.
       if (subscription.wantsAll ? held !== undefined : held === "?") removed.push(name);
+      else if (held !== undefined && held !== "") state.vanished.add(name);
     }
     if (changed.length + removed.length === 0) return;
     for (const { name } of changed) refusals.delete(name);
@@ -282,6 +293,7 @@ function newState(type: ResourceType): TypeState {
     unanswered: new Map(),
     retries: [],
     refusals: new Map(),
+    vanished: new Set(),
     answerDue: false,
     pushes: 0,
     acks: 0,

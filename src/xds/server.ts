@@ -40,7 +40,9 @@ export interface ProxyStatus {
 export interface XdsServer {
   /** Sends what these groups' change means for each proxy. */
   changed(groups: ReadonlySet<string>): void;
-  /** Makes proxies drop on-demand resources. */
+  /** Names of an on-demand type that no longer exist, and that a proxy holds. */
+  vanished(typeUrl: string): readonly string[];
+  /** Makes proxies drop what vanished. */
   retire(typeUrl: string, names: readonly string[]): void;
   /** The connected proxies, in the order in which they came. */
   proxies(): readonly ProxyStatus[];
@@ -136,8 +138,9 @@ export async function serveXds({ socketPath, types, logger, clock = systemClock 
         flush(connection);
       }
     },
+    vanished: (typeUrl) => [...new Set([...connections].flatMap(({ stream }) => stream.vanished(typeUrl)))],
     retire(typeUrl, names) {
-      for (const { stream } of connections) stream.retire(typeUrl, names);
+      for (const { stream } of connections) stream.retire(typeUrl, names, clock.now());
     },
     proxies: () =>
       [...connections].map(({ node, connectedMs, stream }) => ({

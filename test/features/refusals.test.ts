@@ -34,6 +34,7 @@ describe("a router over a log", () => {
         runDirectory: join(directory, "run"),
         concurrency: 1,
         drainTimeMs: 0,
+        sweepIntervalMs: 100,
         orphanTimeoutMs: 2_000,
       },
       log,
@@ -78,6 +79,18 @@ describe("a router over a log", () => {
     await log.append([processAt("bad", "127.0.0.1")]);
     await eventually(() => refusals().length === 0);
     expect(await status("bad.example.com")).toBe(200);
+  });
+
+  it("rids Envoy of a removed route's cluster, and serves the route when it is back", async () => {
+    await log.append([route("back"), processAt("back", "127.0.0.1")]);
+    await eventually(async () => (await status("back.example.com")) === 200);
+    const held = async () => (await router.envoy.admin.clusters()).some(({ cluster }) => cluster.startsWith("back."));
+    expect(await held()).toBe(true);
+    await log.append([{ key: "route.cc.back", value: undefined }]);
+    await eventually(async () => !(await held()));
+    expect(await status("back.example.com")).toBe(404);
+    await log.append([route("back")]);
+    await eventually(async () => (await status("back.example.com")) === 200);
   });
 
   it("uses no more memory after ten thousand hosts that nobody has", async () => {

@@ -60,10 +60,7 @@ export interface MeshOptions {
 }
 
 /** To be stopped by the test that started it. */
-export async function startMesh({
-  concurrency = 1,
-  separateRouter = false,
-}: MeshOptions = {}): Promise<TestMesh> {
+export async function startMesh({ concurrency = 1, separateRouter = false }: MeshOptions = {}): Promise<TestMesh> {
   const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
   const logger = silentLogger;
   const certificates = await createCertificates();

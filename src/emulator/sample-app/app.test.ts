@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { Agent, get, type IncomingMessage, request as httpRequest } from "node:http";
-import { type ClientHttp2Session, connect as connectHttp2, constants } from "node:http2";
+import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { buffer, json } from "node:stream/consumers";
 import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
@@ -169,7 +169,7 @@ describe("sample app that drains", () => {
     await drained;
   });
 
-  it("still answers on connections that a proxy holds, and asks it to close them", async () => {
+  it("still answers on connections that a proxy holds, and asks to close those of HTTP/1.1", async () => {
     const app = await startApp(60_000);
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     onTestFinished(() => agent.destroy());
@@ -181,14 +181,12 @@ describe("sample app that drains", () => {
     await once(session, "remoteSettings");
 
     const drained = app.drain();
-    const [code] = (await once(session, "goaway")) as [number];
-    expect(code).toBe(constants.NGHTTP2_NO_ERROR);
     const second = get(app.url, { agent });
     const [secondResponse] = (await once(second, "response")) as [IncomingMessage];
     expect(second.reusedSocket).toBe(true);
     expect(secondResponse.headers.connection).toBe("close");
     expect((await answerTo(secondResponse)).guid).toBe("instance-guid");
-    // Not session.close(): Node's own client leaves the socket open after a GOAWAY.
+    expect(await json(session.request({ ":path": "/" }))).toMatchObject({ guid: "instance-guid" });
     socket.destroy();
     await drained;
   });

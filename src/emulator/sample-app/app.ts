@@ -1,5 +1,5 @@
 import { createServer as createHttpServer } from "node:http";
-import { constants, createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
+import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
@@ -18,15 +18,14 @@ export interface SampleAppOptions extends Identity {
 export interface SampleApp {
   readonly port: number;
   /**
-   * Stops accepting, finishes what is in flight, and resolves when the last connection is closed. Connections are
-   * told to go away (Connection: close, GOAWAY), and those without a request are closed after the lame-duck time only:
-   * a proxy that still holds one would see a request on it cut.
+   * Stops accepting, finishes what is in flight, and resolves when the last connection is closed. Those without a
+   * request are closed after the lame-duck time only: a proxy that still holds one would see its next request cut.
+   * Until then HTTP/1.1 answers carry Connection: close. HTTP/2 connections get their GOAWAY at the end of that time:
+   * Node stops reading an idle one that it sent an earlier notice on.
    */
   drain(): Promise<void>;
 }
 
-/** A last stream that no request has: the client is asked to leave, and all that it still sends is answered. */
-const NO_LAST_STREAM = 2 ** 31 - 1;
 const GOING_AWAY = 1_001;
 
 /** HTTP/1.1, HTTP/2 without TLS (prior knowledge), WebSockets and gRPC on one port. */
@@ -72,7 +71,7 @@ export async function startSampleApp(options: SampleAppOptions): Promise<SampleA
     sessions.add(session);
     session.on("error", () => undefined);
     session.once("close", () => sessions.delete(session));
-    if (phase !== "serving") session.goaway(constants.NGHTTP2_NO_ERROR, NO_LAST_STREAM);
+    if (phase === "closing") session.close();
   });
 
   const listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
@@ -90,7 +89,6 @@ export async function startSampleApp(options: SampleAppOptions): Promise<SampleA
     const closed = once(listener, "close");
     listener.close();
     phase = "lame duck";
-    for (const session of sessions) session.goaway(constants.NGHTTP2_NO_ERROR, NO_LAST_STREAM);
     await Promise.race([closed, delay(lameDuckMs, undefined, { ref: false })]);
     phase = "closing";
     for (const [socket, requestCount] of requestCounts) if (requestCount === 0) socket.end();

@@ -61,7 +61,7 @@ type Read = (query: Query) => Promise<Page>;
 
 /** Reads the rows created at `from` or later and before `until`. */
 async function walk(read: Read, pageSize: number, from: string, until: string | undefined): Promise<void> {
-  for (let cursor = from; until === undefined || cursor < until; ) {
+  for (let cursor = from; until === undefined || cursor < until;) {
     const page = await read({ order_by: "created_at", per_page: pageSize, "created_ats[gte]": cursor });
     if (isComplete(page)) return;
     const last = lastCreatedAt(page);

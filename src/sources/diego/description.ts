@@ -102,9 +102,11 @@ function portsOf(netInfo: ActualLRPNetInfo): readonly ServedPort[] {
     containerTlsPort: containerTlsProxyPort,
     hostTlsPort: isContainerDialed(netInfo) ? containerTlsProxyPort : hostTlsProxyPort,
   }));
-  return ports.filter(
+  const dialed = ports.filter(
     ({ containerPort, hostPort, hostTlsPort }) => containerPort !== SSH_PORT && (hostPort !== 0 || hostTlsPort !== 0),
   );
+  // What filter returns has room for 17; a copy has room for what it holds.
+  return [...dialed];
 }
 
 function isContainerDialed({ preferredAddress }: ActualLRPNetInfo): boolean {

@@ -22,7 +22,8 @@ interface ProcessRecord {
   readonly guid: string;
   /** "" until a list or a created event says it: changed events don't. */
   appGuid: string;
-  readonly records: InstanceRecord[];
+  /** Replaced rather than pushed to: an array that grows takes several times its size. */
+  records: readonly InstanceRecord[];
 }
 
 interface Tombstone extends Tag {
@@ -179,25 +180,24 @@ export class Instances {
 
   /** Returns the guid of its process where the process's entry is another now. */
   #put(description: Description, seen: Pick<InstanceRecord, "listed" | "touched">): string | undefined {
-    const { appGuid, processGuid, ...rest } = description;
-    const before = this.#records.get(rest.guid);
+    const { guid, processGuid, version, appGuid, lrpIndex, epoch, index, served } = description;
+    const before = this.#records.get(guid);
     const process = this.#processes.get(processGuid) ?? { guid: processGuid, appGuid: "", records: [] };
     this.#processes.set(processGuid, process);
-    const record: InstanceRecord = { ...rest, process, ...seen };
-    const position = before ? process.records.indexOf(before) : -1;
-    if (position < 0) process.records.push(record);
-    else process.records[position] = record;
-    this.#records.set(record.guid, record);
-    this.#removed.delete(record.guid);
+    const { listed, touched } = seen;
+    const record = { guid, process, version, lrpIndex, epoch, index, served, listed, touched };
+    process.records = [...process.records.filter((sibling) => sibling !== before), record];
+    this.#records.set(guid, record);
+    this.#removed.delete(guid);
     const learned = learnAppGuid(process, appGuid);
-    return learned || !isSameServing(before?.served, record.served) ? processGuid : undefined;
+    return learned || !isSameServing(before?.served, served) ? processGuid : undefined;
   }
 
   /** Returns the guid of its process where the process's entry is another now. */
   #drop(record: InstanceRecord): string | undefined {
     const { process } = record;
     this.#records.delete(record.guid);
-    process.records.splice(process.records.indexOf(record), 1);
+    process.records = process.records.filter((sibling) => sibling !== record);
     if (process.records.length === 0) this.#processes.delete(process.guid);
     return record.served && process.guid;
   }
