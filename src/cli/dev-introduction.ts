@@ -35,7 +35,7 @@ ready in ${(context.tookMs / 1_000).toFixed(1)} s
 ${routes.join("\n")}
 
   For curl
-    export CF_TOKEN='Authorization: bearer ${token}'
+    export CF_TOKEN='Authorization: ${token}'
 
   Try
     1. send 100 requests:

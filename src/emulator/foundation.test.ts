@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
   type EmulatedFoundation,
   MemoryDiego,
+  type Shown,
   startEmulatedFoundation,
 } from "../../test/support/emulated-foundation.js";
 import { silentLogger } from "../lib/logger.js";
@@ -34,7 +35,7 @@ describe("the emulated foundation", () => {
     const options = { systemDomain: "sys.test", appDomains: [], diego: new MemoryDiego(), logger: silentLogger };
     const named = await startFoundation(options);
     const { port, hostname } = new URL(named.apiUrl);
-    const answer = (await (await fetch(`http://127.0.0.1:${port}/`)).json()) as Json;
+    const answer = (await (await fetch(`http://127.0.0.1:${port}/`)).json()) as Shown;
     await named.close();
     expect(hostname).toBe("api.sys.test");
     expect(answer.links.self.href).toBe(`http://api.sys.test:${port}`);
@@ -104,8 +105,8 @@ describe("the emulated foundation", () => {
 
     it("answers with garbage", async () => {
       inject({ kind: "garbage" });
-      const { status, body } = await cf.call("GET", "/v3/routes");
-      expect([status, String(body).startsWith("<html>")]).toEqual([200, true]);
+      const { status, text } = await cf.call("GET", "/v3/routes");
+      expect([status, text.startsWith("<html>")]).toEqual([200, true]);
     });
 
     it("cuts a body short, and a connection without an answer", async () => {

@@ -27,16 +27,23 @@ export async function pushSamples(foundation: Foundation, domain: string): Promi
   const domainGuid = await api.guidOf(`/v3/domains?names=${encodeURIComponent(domain)}`);
   const spaceGuid = await api.guidOf("/v3/spaces?names=dev");
 
-  async function route(host: string, path: string, apps: readonly SampleApp[]): Promise<SampleRoute> {
-    const { guid } = await api.create("/v3/routes", {
+  async function route(
+    host: string,
+    path: string,
+    apps: readonly SampleApp[],
+    on = { guid: domainGuid, name: domain },
+  ): Promise<SampleRoute> {
+    const guid = await api.create("/v3/routes", {
       host,
       ...(path !== "" && { path }),
-      relationships: { space: { data: { guid: spaceGuid } }, domain: { data: { guid: domainGuid } } },
+      relationships: { space: { data: { guid: spaceGuid } }, domain: { data: { guid: on.guid } } },
     });
     const destinations = apps.map((app) => ({ app: { guid: app.guid }, weight: app.weight }));
     await api.patch(`/v3/routes/${guid}/destinations`, { destinations });
-    return { guid, url: `${host}.${domain}${path}`, apps };
+    return { guid, url: `${host}.${on.name}${path}`, apps };
   }
+  // A host of Cloud Controller is one word, or "*".
+  const wild = { name: `wild.${domain}`, guid: await api.create("/v3/domains", { name: `wild.${domain}` }) };
   return [
     await route("hello", "", [hello]),
     await route("hola", "", [hola]),
@@ -45,7 +52,7 @@ export async function pushSamples(foundation: Foundation, domain: string): Promi
       { ...hola, weight: 10 },
     ]),
     await route("greet", "/es", [hola]),
-    await route("*.wild", "", [hello]),
+    await route("*", "", [hello], wild),
   ];
 }
 
@@ -96,8 +103,9 @@ class Api {
     return resources[0]?.guid ?? "";
   }
 
-  create(path: string, body: unknown): Promise<{ guid: string }> {
-    return this.#call("POST", path, body).then((answer) => ResourceSchema.parse(answer));
+  /** The guid of what was made. */
+  async create(path: string, body: unknown): Promise<string> {
+    return ResourceSchema.parse(await this.#call("POST", path, body)).guid;
   }
 
   async patch(path: string, body: unknown): Promise<void> {
@@ -107,7 +115,7 @@ class Api {
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
     const response = await fetch(this.#url + path, {
       method,
-      headers: { authorization: `bearer ${this.#token}`, "content-type": "application/json" },
+      headers: { authorization: this.#token, "content-type": "application/json" },
       ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const text = await response.text();

@@ -13,6 +13,7 @@ export class Api {
   readonly url: string;
   readonly #token: string;
 
+  /** `token` as in the Authorization header. */
   constructor(url: string, token: string) {
     this.url = url;
     this.#token = token;
@@ -21,7 +22,7 @@ export class Api {
   async send(method: string, path: string, body?: unknown): Promise<ApiAnswer> {
     const response = await fetch(new URL(path, this.url), {
       method,
-      headers: { authorization: `bearer ${this.#token}`, "content-type": "application/json" },
+      headers: { authorization: this.#token, "content-type": "application/json" },
       ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const text = await response.text();
@@ -40,10 +41,15 @@ export class Api {
     return ResourceSchema.parse(await this.call("POST", path, body)).guid;
   }
 
+  /** The guids of the first page of a list. */
+  async list(path: string): Promise<readonly string[]> {
+    return ListSchema.parse(await this.call("GET", path)).resources.map(({ guid }) => guid);
+  }
+
   /** The guid of the first resource of a list. */
   async find(path: string): Promise<string> {
-    const [first] = ListSchema.parse(await this.call("GET", path)).resources;
-    if (!first) throw new Error(`${path} lists nothing`);
-    return first.guid;
+    const [first] = await this.list(path);
+    if (first === undefined) throw new Error(`${path} lists nothing`);
+    return first;
   }
 }

@@ -86,14 +86,51 @@ export class StillClock implements Clock {
   }
 }
 
-/** JSON that tests look into without ceremony. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
-export type Json = any;
+type Some<T> = [T, ...T[]];
+interface ToOne {
+  readonly data: { readonly guid: string };
+}
+
+/** What tests look at in answers, of whatever kind they are; a field that an answer lacks fails the test that needs it. */
+export interface Shown {
+  readonly guid: string;
+  readonly name: string;
+  readonly state: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly pagination: {
+    readonly total_results: number;
+    readonly next: { readonly href: string };
+    readonly previous: { readonly href: string };
+  };
+  readonly resources: Some<Shown>;
+  readonly included: Readonly<Record<"domains" | "spaces" | "organizations", Shown[]>>;
+  readonly errors: Some<{ readonly code: number; readonly title: string; readonly detail: string }>;
+  readonly links: Readonly<Record<"self" | "login" | "uaa" | "cloud_controller_v3", { readonly href: string }>>;
+  readonly relationships: { readonly organization: ToOne };
+  readonly url: string;
+  readonly protocol: string;
+  readonly options: object;
+  readonly destinations: Some<Shown>;
+  readonly weight: number | null;
+  readonly app: { readonly guid: string; readonly process: { readonly type: string } };
+  readonly hostnames: Some<string>;
+  readonly type: string;
+  readonly data: { readonly route_guid: string };
+  readonly version: string;
+  readonly command: string;
+  readonly instances: number;
+  readonly health_check: { readonly type: string };
+  readonly operation: string;
+  readonly status: { readonly reason: string };
+}
 
 export interface Answer {
   readonly status: number;
   readonly headers: Headers;
-  readonly body: Json;
+  /** Empty when the answer was no JSON object. */
+  readonly body: Shown;
+  readonly text: string;
 }
 
 export interface EmulatedFoundation {
@@ -103,16 +140,16 @@ export interface EmulatedFoundation {
   /** As admin, unless `headers` say otherwise. A string body goes as it is. */
   call(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>;
   /** The resource that a GET, POST or PATCH answers with; throws unless it succeeds. */
-  get(path: string): Promise<Json>;
-  post(path: string, body: unknown): Promise<Json>;
-  patch(path: string, body: unknown): Promise<Json>;
+  get(path: string): Promise<Shown>;
+  post(path: string, body: unknown): Promise<Shown>;
+  patch(path: string, body: unknown): Promise<Shown>;
   /** The detail of the only error of an answer, after its status and title: "422 CF-UnprocessableEntity: ...". */
   refusal(method: string, path: string, body?: unknown): Promise<string>;
   /** Guids that every test needs. */
   readonly spaceGuid: string;
   readonly organizationGuid: string;
   domainGuid(name?: string): Promise<string>;
-  route(host: string, fields?: object): Promise<Json>;
+  route(host: string, fields?: object): Promise<Shown>;
   /** A started app. */
   app(name: string, instances?: number): Promise<string>;
   close(): Promise<void>;
@@ -148,12 +185,12 @@ export async function startEmulatedFoundation(options: Partial<FoundationOptions
       ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
     });
     const text = await response.text();
-    const isJson = text.startsWith("{");
-    return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+    const shown = (text.startsWith("{") ? JSON.parse(text) : {}) as Shown;
+    return { status: response.status, headers: response.headers, body: shown, text };
   }
-  async function succeed(method: string, path: string, body?: unknown): Promise<Json> {
+  async function succeed(method: string, path: string, body?: unknown): Promise<Shown> {
     const answer = await call(method, path, body);
-    if (answer.status < 300) return answer.body as Json;
+    if (answer.status < 300) return answer.body;
     throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
   }
   const get = (path: string) => succeed("GET", path);
@@ -161,7 +198,7 @@ export async function startEmulatedFoundation(options: Partial<FoundationOptions
   const spaceGuid: string = (await get("/v3/spaces?names=dev")).resources[0].guid;
   const organizationGuid: string = (await get("/v3/organizations?names=laptop")).resources[0].guid;
   const domainGuid = async (name = APP_DOMAIN): Promise<string> =>
-    (await get(`/v3/domains?names=${name}`)).resources[0].guid as string;
+    (await get(`/v3/domains?names=${name}`)).resources[0].guid;
 
   return {
     foundation,
@@ -173,8 +210,7 @@ export async function startEmulatedFoundation(options: Partial<FoundationOptions
     patch: (path, body) => succeed("PATCH", path, body),
     async refusal(method, path, body) {
       const { status, body: answer } = await call(method, path, body);
-      const errors: Json[] = answer.errors;
-      return `${status} ${errors.map((error) => `${error.title}: ${error.detail}`).join("; ")}`;
+      return `${status} ${answer.errors.map((error) => `${error.title}: ${error.detail}`).join("; ")}`;
     },
     spaceGuid,
     organizationGuid,

@@ -40,7 +40,7 @@ export interface TestMesh {
   /** Pushes a sample app. */
   app(name: string, options?: { instances?: number }): Promise<void>;
   appGuid(name: string): string;
-  /** Makes a route below `domain`; one with destinations is known to the router when this resolves. Returns its guid. */
+  /** Makes a route, and its domain when there is none yet; one with destinations is known to the router when this resolves. Returns its guid. */
   route(host: string, options?: { path?: string; domain?: string; to?: readonly Destination[] }): Promise<string>;
   /** Replaces the destinations of a route. */
   map(routeGuid: string, to: readonly Destination[]): Promise<void>;
@@ -117,6 +117,8 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
   const appGuids = new Map<string, string>();
   const instancesOf = new Map<string, number>();
 
+  const domainGuid = async (name: string) =>
+    (await api.list(`/v3/domains?names=${name}`))[0] ?? (await api.create("/v3/domains", { name }));
   const appGuid = (name: string) => {
     const guid = appGuids.get(name);
     if (guid === undefined) throw new Error(`no app ${name} in this test`);
@@ -150,12 +152,15 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
       appGuids.set(name, guid);
     },
     async route(host, { path, domain = DOMAIN, to = [] } = {}) {
+      // A host of Cloud Controller is one word; the others are a domain's.
+      const [word = "", ...rest] = host.split(".");
+      const fullDomain = [...rest, domain].join(".");
       const guid = await api.create("/v3/routes", {
-        host,
+        host: word,
         ...(path !== undefined && { path }),
         relationships: {
           space: { data: { guid: spaceGuid } },
-          domain: { data: { guid: await api.find(`/v3/domains?names=${domain}`) } },
+          domain: { data: { guid: await domainGuid(fullDomain) } },
         },
       });
       if (to.length === 0) return guid;

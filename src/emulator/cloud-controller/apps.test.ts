@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   type EmulatedFoundation,
-  type Json,
+  type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
 
@@ -21,7 +21,7 @@ describe("apps", () => {
       lifecycle: { type: "buildpack", data: { buildpacks: [], stack: "cflinuxfs4" } },
       relationships: { current_droplet: { data: null } },
     });
-    const guid = created.guid as string;
+    const guid = created.guid;
     expect(await cf.refusal("POST", `/v3/apps/${guid}/actions/start`)).toBe(
       "422 CF-UnprocessableEntity: Assign a droplet before starting this app.",
     );
@@ -31,13 +31,13 @@ describe("apps", () => {
     const [sample] = (await cf.get("/v3/droplets?label_selector=sample=hola")).resources;
     const assign = (droplet: string) =>
       ["PATCH", `/v3/apps/${guid}/relationships/current_droplet`, { data: { guid: droplet } }] as const;
-    expect(await cf.refusal(...assign(sample.guid as string))).toBe(
+    expect(await cf.refusal(...assign(sample.guid))).toBe(
       "422 CF-UnprocessableEntity: Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
     );
     const copy = await cf.post(`/v3/droplets?source_guid=${sample.guid}`, {
       relationships: { app: { data: { guid } } },
     });
-    expect((await cf.call(...assign(copy.guid as string))).status).toBe(200);
+    expect((await cf.call(...assign(copy.guid))).status).toBe(200);
     expect((await cf.get(`/v3/apps/${guid}/droplets/current`)).guid).toBe(copy.guid);
     expect((await cf.post(`/v3/apps/${guid}/actions/start`, {})).state).toBe("STARTED");
 
@@ -74,8 +74,8 @@ describe("apps", () => {
     await cf.app("zebra");
     await cf.app("aardvark");
     const page = await cf.get("/v3/apps?names=zebra,aardvark&order_by=name&include=org");
-    expect(page.resources.map((one: Json) => one.name)).toEqual(["aardvark", "zebra"]);
-    expect(page.included.organizations.map((one: Json) => one.name)).toEqual(["laptop"]);
+    expect(page.resources.map((one) => one.name)).toEqual(["aardvark", "zebra"]);
+    expect(page.included.organizations.map((one) => one.name)).toEqual(["laptop"]);
   });
 
   it("stop, and start in a new version", async () => {
@@ -173,8 +173,7 @@ describe("apps", () => {
 
   describe("deployed rolling", () => {
     const deploy = (guid: string) => cf.post("/v3/deployments", { relationships: { app: { data: { guid } } } });
-    const reasonOf = async (deployment: Json) =>
-      (await cf.get(`/v3/deployments/${deployment.guid}`)).status.reason as string;
+    const reasonOf = async (deployment: Shown) => (await cf.get(`/v3/deployments/${deployment.guid}`)).status.reason;
 
     it("keep the old version until the new one runs, under the same process guid", async () => {
       const guid = await cf.app("rolled");

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
   type EmulatedFoundation,
-  type Json,
+  type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
 
@@ -23,16 +23,18 @@ describe("destinations", () => {
   afterAll(() => cf.close());
   beforeEach(async () => {
     routeCount += 1;
-    routeGuid = (await cf.route(`route-${routeCount}`)).guid as string;
+    routeGuid = (await cf.route(`route-${routeCount}`)).guid;
     path = `/v3/routes/${routeGuid}/destinations`;
   });
 
-  async function replace(...destinations: object[]): Promise<Json[]> {
-    return (await cf.patch(path, { destinations })).destinations as Json[];
+  async function replace(...destinations: object[]): Promise<Shown["destinations"]> {
+    return (await cf.patch(path, { destinations })).destinations;
   }
-  async function destinationOf(app: string): Promise<Json> {
+  async function destinationOf(app: string): Promise<Shown> {
     const { destinations } = await cf.get(`/v3/routes/${routeGuid}`);
-    return (destinations as Json[]).find((one) => one.app.guid === app);
+    const found = destinations.find((one) => one.app.guid === app);
+    if (found === undefined) throw new Error(`no destination leads to ${app}`);
+    return found;
   }
 
   it("are inserted with their defaults, and listed by filters", async () => {
@@ -77,7 +79,7 @@ describe("destinations", () => {
     await replace(to(blue, { weight: 100 }));
     expect((await cf.get(`/v3/routes/${routeGuid}`)).updated_at).toBe(route.updated_at);
     const process = await cf.get(`/v3/processes/${blue}`);
-    expect(Date.parse(process.updated_at as string)).toBe(cf.clock.nowMs);
+    expect(Date.parse(process.updated_at)).toBe(cf.clock.nowMs);
     expect(cf.diego.processOf(blue).annotation).toBe(`${cf.clock.nowMs / 1000}.0`);
   });
 
@@ -86,7 +88,7 @@ describe("destinations", () => {
     const destination = await destinationOf(blue);
     await replace();
     const events = async (type: string) =>
-      ((await cf.get(`/v3/audit_events?types=${type}&target_guids=${blue}`)).resources as Json[])
+      ((await cf.get(`/v3/audit_events?types=${type}&target_guids=${blue}`)).resources as Shown[])
         .map((event) => event.data)
         .filter((data) => data.route_guid === routeGuid);
     const data = {
@@ -104,7 +106,7 @@ describe("destinations", () => {
 
   it("reach Diego as routes without weights", async () => {
     await replace(to(blue, { weight: 30, protocol: "http2", port: 9000 }), to(green, { weight: 70 }));
-    const routes = cf.diego.processOf(blue).routes["cf-router"] as Json[];
+    const routes = cf.diego.processOf(blue).routes["cf-router"] as Shown[];
     expect(routes.find((one) => one.hostnames[0] === `route-${routeCount}.apps.example.test`)).toEqual({
       hostnames: [`route-${routeCount}.apps.example.test`],
       port: 9000,
@@ -188,7 +190,7 @@ describe("destinations", () => {
     const space = await cf.post("/v3/spaces", { name: `space-${routeCount}`, relationships: { organization } });
     const relationships = { space: { data: { guid: space.guid } } };
     const { guid } = await cf.post("/v3/apps", { name: "elsewhere", relationships });
-    expect(await cf.refusal("POST", path, { destinations: [to(guid as string)] })).toBe(
+    expect(await cf.refusal("POST", path, { destinations: [to(guid)] })).toBe(
       unprocessable("Routes destinations must be in either the route's space or the route's shared spaces"),
     );
     expect(await cf.refusal("POST", path, { destinations: [to("none"), to("nil")] })).toBe(

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   type EmulatedFoundation,
-  type Json,
+  type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
 
 describe("lists", () => {
   let cf: EmulatedFoundation;
-  const names = (page: Json): string[] => page.resources.map((one: Json) => one.name as string);
+  const names = (page: Shown): string[] => page.resources.map((one) => one.name);
   const bad = (problem: string) => `400 CF-BadQueryParameter: The query parameter is invalid: ${problem}`;
 
   beforeAll(async () => {
@@ -38,7 +38,7 @@ describe("lists", () => {
       "/v3/domains?per_page=2&page=2&order_by=-created_at&updated_ats[gte]=2026-03-01T12:00:00Z",
     );
     expect(names(page)).toEqual(["b.test", "a.test"]);
-    const href = page.pagination.next.href as string;
+    const href = page.pagination.next.href;
     expect(href.startsWith(`${cf.foundation.apiUrl}/v3/domains?`)).toBe(true);
     expect(Object.fromEntries(new URL(href).searchParams)).toEqual({
       order_by: "-created_at",

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   type EmulatedFoundation,
-  type Json,
+  type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
 
@@ -9,7 +9,7 @@ describe("organizations, spaces and domains", () => {
   let cf: EmulatedFoundation;
   const unprocessable = (detail: string) => `422 CF-UnprocessableEntity: ${detail}`;
   const inOrganization = (guid: string) => ({ relationships: { organization: { data: { guid } } } });
-  const names = (page: Json): string[] => page.resources.map((one: Json) => one.name as string);
+  const names = (page: Shown): string[] => page.resources.map((one) => one.name);
 
   beforeAll(async () => {
     cf = await startEmulatedFoundation();
@@ -36,7 +36,7 @@ describe("organizations, spaces and domains", () => {
 
   it("hide private domains from other organizations", async () => {
     const { guid } = await cf.post("/v3/organizations", { name: "owner" });
-    const domain = await cf.post("/v3/domains", { name: "mine.test", ...inOrganization(guid as string) });
+    const domain = await cf.post("/v3/domains", { name: "mine.test", ...inOrganization(guid) });
     expect(domain.relationships.organization.data.guid).toBe(guid);
     expect(names(await cf.get(`/v3/organizations/${guid}/domains`))).toContain("mine.test");
     expect(names(await cf.get(`/v3/organizations/${cf.organizationGuid}/domains`))).not.toContain("mine.test");
@@ -97,7 +97,7 @@ describe("organizations, spaces and domains", () => {
 
   it("say where all is, without a token", async () => {
     const { apiUrl, uaaUrl } = cf.foundation;
-    const root = (await (await fetch(apiUrl)).json()) as Json;
+    const root = (await (await fetch(apiUrl)).json()) as Shown;
     expect(root.links.cloud_controller_v3).toEqual({ href: `${apiUrl}/v3`, meta: { version: "3.195.0" } });
     expect([root.links.login.href, root.links.uaa.href]).toEqual([uaaUrl, uaaUrl]);
     expect((await fetch(`${apiUrl}/v3/info`)).status).toBe(200);
@@ -113,7 +113,7 @@ describe("organizations, spaces and domains", () => {
     const app = await cf.app("evented");
     await cf.post(`/v3/apps/${app}/actions/stop`, {});
     const types = async (query: string) =>
-      ((await cf.get(`/v3/audit_events?${query}`)).resources as Json[]).map((event) => event.type as string);
+      ((await cf.get(`/v3/audit_events?${query}`)).resources as Shown[]).map((event) => event.type);
     expect(await types(`target_guids=${app}`)).toEqual([
       "audit.app.create",
       "audit.app.droplet.mapped",

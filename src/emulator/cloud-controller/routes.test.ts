@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   type EmulatedFoundation,
-  type Json,
+  type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
 
@@ -9,7 +9,7 @@ describe("routes", () => {
   let cf: EmulatedFoundation;
   let spaceOnly: { space: { data: { guid: string } } };
   const unprocessable = (detail: string) => `422 CF-UnprocessableEntity: ${detail}`;
-  const urls = (page: Json): string[] => page.resources.map((one: Json) => one.url as string);
+  const urls = (page: Shown): string[] => page.resources.map((one) => one.url);
 
   beforeAll(async () => {
     cf = await startEmulatedFoundation();
@@ -64,9 +64,9 @@ describe("routes", () => {
   it("bring domain, space and organization along when asked", async () => {
     const { guid } = await cf.route("included");
     const { included } = await cf.get("/v3/routes?hosts=included&include=domain,space.organization");
-    expect(included.domains.map((one: Json) => one.name)).toEqual(["apps.example.test"]);
-    expect(included.spaces.map((one: Json) => one.name)).toEqual(["dev"]);
-    expect(included.organizations.map((one: Json) => one.name)).toEqual(["laptop"]);
+    expect(included.domains.map((one) => one.name)).toEqual(["apps.example.test"]);
+    expect(included.spaces.map((one) => one.name)).toEqual(["dev"]);
+    expect(included.organizations.map((one) => one.name)).toEqual(["laptop"]);
     expect((await cf.get(`/v3/routes/${guid}?include=space`)).included.spaces).toHaveLength(1);
     expect(await cf.refusal("GET", "/v3/routes?include=moon")).toContain(
       "Invalid included resource: 'moon'. Valid included resources are: 'domain', 'space', 'space.organization'",

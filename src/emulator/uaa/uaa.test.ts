@@ -1,10 +1,12 @@
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import {
-  type EmulatedFoundation,
-  type Json,
-  startEmulatedFoundation,
-} from "../../../test/support/emulated-foundation.js";
+import { type EmulatedFoundation, startEmulatedFoundation } from "../../../test/support/emulated-foundation.js";
+
+interface TokenAnswer {
+  readonly access_token: string;
+  readonly refresh_token?: string;
+  readonly jti: string;
+}
 
 describe("the emulated UAA", () => {
   let cf: EmulatedFoundation;
@@ -20,7 +22,7 @@ describe("the emulated UAA", () => {
   async function token(form: Record<string, string>, headers: Record<string, string> = {}) {
     const body = new URLSearchParams(form);
     const response = await fetch(`${cf.foundation.uaaUrl}/oauth/token`, { method: "POST", body, headers });
-    return { status: response.status, body: (await response.json()) as Json };
+    return { status: response.status, body: (await response.json()) as TokenAnswer };
   }
   const login = () => token({ grant_type: "password", username: "admin", password: "admin" }, CF);
   const clientLogin = () => {
@@ -29,8 +31,8 @@ describe("the emulated UAA", () => {
   };
 
   it("prompts for no more than the CLI knows", async () => {
-    const answer = (await (await fetch(`${cf.foundation.uaaUrl}/login`)).json()) as Json;
-    expect(Object.keys(answer.prompts as object)).toEqual(["username", "password", "passcode"]);
+    const answer = (await (await fetch(`${cf.foundation.uaaUrl}/login`)).json()) as { prompts: object };
+    expect(Object.keys(answer.prompts)).toEqual(["username", "password", "passcode"]);
   });
 
   it("logs a user in with a token that its published key verifies", async () => {
@@ -38,7 +40,7 @@ describe("the emulated UAA", () => {
     expect(status).toBe(200);
     expect(body).toMatchObject({ token_type: "bearer", expires_in: 3600 });
     const keys = createRemoteJWKSet(new URL(`${cf.foundation.uaaUrl}/token_keys`));
-    const { payload, protectedHeader } = await jwtVerify(body.access_token as string, keys, {
+    const { payload, protectedHeader } = await jwtVerify(body.access_token, keys, {
       issuer: `${cf.foundation.uaaUrl}/oauth/token`,
       currentDate: new Date(cf.clock.nowMs),
     });
@@ -50,7 +52,7 @@ describe("the emulated UAA", () => {
   it("gives a client a token without user_name or refresh token", async () => {
     const { body } = await clientLogin();
     expect(body.refresh_token).toBeUndefined();
-    const claims = decodeJwt(body.access_token as string);
+    const claims = decodeJwt(body.access_token);
     expect(claims["client_id"]).toBe(cf.foundation.clientId);
     expect(claims["scope"]).toEqual(["cloud_controller.global_auditor"]);
     expect(claims).not.toHaveProperty("user_name");
@@ -58,10 +60,10 @@ describe("the emulated UAA", () => {
 
   it("takes a refresh token once", async () => {
     const { body } = await login();
-    const form = { grant_type: "refresh_token", refresh_token: body.refresh_token as string };
+    const form = { grant_type: "refresh_token", refresh_token: body.refresh_token ?? "" };
     const refreshed = await token(form, CF);
     expect(refreshed.status).toBe(200);
-    expect(decodeJwt(refreshed.body.access_token as string)["user_name"]).toBe("admin");
+    expect(decodeJwt(refreshed.body.access_token)["user_name"]).toBe("admin");
     expect(await token(form, CF)).toMatchObject({ status: 401, body: { error: "invalid_token" } });
   });
 
@@ -78,7 +80,7 @@ describe("the emulated UAA", () => {
   });
 
   it("lets a global auditor read, and not write", async () => {
-    const authorization = `bearer ${(await clientLogin()).body.access_token as string}`;
+    const authorization = `bearer ${(await clientLogin()).body.access_token}`;
     expect((await cf.call("GET", "/v3/routes", undefined, { authorization })).status).toBe(200);
     const { status, body } = await cf.call("POST", "/v3/organizations", { name: "x" }, { authorization });
     expect([status, body.errors[0].title]).toEqual([403, "CF-NotAuthorized"]);
@@ -87,21 +89,21 @@ describe("the emulated UAA", () => {
   it("has tokens refused that are missing, wrong, expired or revoked", async () => {
     const titleFor = async (authorization: string) => {
       const { status, body } = await cf.call("GET", "/v3/routes", undefined, { authorization });
-      return status === 200 ? "fine" : `${status} ${body.errors[0].title as string}`;
+      return status === 200 ? "fine" : `${status} ${body.errors[0].title}`;
     };
     expect(await titleFor("")).toBe("401 CF-NotAuthenticated");
     expect(await titleFor("bearer nonsense")).toBe("401 CF-InvalidAuthToken");
 
     cf.foundation.faults.tokenLifetimeSeconds = 60;
-    const short = `bearer ${(await clientLogin()).body.access_token as string}`;
+    const short = `bearer ${(await clientLogin()).body.access_token}`;
     expect(await titleFor(short)).toBe("fine");
     cf.clock.forward(61);
     expect(await titleFor(short)).toBe("401 CF-InvalidAuthToken");
 
-    const revoked = `bearer ${(await clientLogin()).body.access_token as string}`;
+    const revoked = `bearer ${(await clientLogin()).body.access_token}`;
     expect(await titleFor(revoked)).toBe("fine");
     await cf.foundation.faults.revokeTokens();
     expect(await titleFor(revoked)).toBe("401 CF-InvalidAuthToken");
-    expect(await titleFor(`bearer ${(await clientLogin()).body.access_token as string}`)).toBe("fine");
+    expect(await titleFor(`bearer ${(await clientLogin()).body.access_token}`)).toBe("fine");
   });
 });

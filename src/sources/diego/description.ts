@@ -55,36 +55,35 @@ export interface Description extends Tag {
  * out, and an instance without any other port, such as a worker's, is reached by nobody. With preferred address INSTANCE,
  * routers dial the container side.
  *
- * @param shared  returns an equal string that is kept already, where there is one
  * Returns  undefined for what is none of an app's: another domain, or a process guid without Cloud Controller's form.
  */
-export function describe(sighting: Sighting, shared: (text: string) => string): Description | undefined {
+export function describe(sighting: Sighting): Description | undefined {
   const { key, instanceKey, metricTags, modificationTag } = sighting;
   if (key?.domain !== APPS_DOMAIN || !LRP_PROCESS_GUID.test(key.processGuid) || key.index < 0) return undefined;
   return {
     guid: instanceKey?.instanceGuid ?? "",
-    processGuid: shared(key.processGuid.slice(0, PROCESS_GUID_LENGTH)),
-    version: shared(key.processGuid.slice(PROCESS_GUID_LENGTH + 1)),
-    appGuid: shared(metricTags["app_id"] ?? metricTags["source_id"] ?? ""),
+    processGuid: key.processGuid.slice(0, PROCESS_GUID_LENGTH),
+    version: key.processGuid.slice(PROCESS_GUID_LENGTH + 1),
+    appGuid: metricTags["app_id"] ?? metricTags["source_id"] ?? "",
     lrpIndex: key.index,
     epoch: modificationTag?.epoch ?? "",
     index: modificationTag?.index ?? 0,
-    served: servedOf(sighting, shared),
+    served: servedOf(sighting),
   };
 }
 
-function servedOf(sighting: Sighting, shared: (text: string) => string): Served | undefined {
+function servedOf(sighting: Sighting): Served | undefined {
   const { availabilityZone, instanceKey, netInfo, presence, routable, since, state } = sighting;
   if (state !== "RUNNING" || routable === false || netInfo === undefined) return undefined;
   const ports = portsOf(netInfo);
   if (ports.length === 0) return undefined;
   const { address, instanceAddress } = netInfo;
   return {
-    address: isContainerDialed(netInfo) ? instanceAddress : shared(address),
+    address: isContainerDialed(netInfo) ? instanceAddress : address,
     instanceAddress,
     ports,
-    availabilityZone: shared(availabilityZone),
-    cellId: shared(instanceKey?.cellId ?? ""),
+    availabilityZone,
+    cellId: instanceKey?.cellId ?? "",
     state: stateOf(presence),
     sinceNs: since,
   };

@@ -1,8 +1,11 @@
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { EventEmitter, once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:https";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Writable } from "node:stream";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Certificates, createCertificates } from "../../emulator/certificates.js";
@@ -21,8 +24,10 @@ import {
   Presence,
 } from "../../gen/bbs/v1/bbs_pb.js";
 import { createLogger } from "../../lib/logger.js";
-import type { KeySpaceWriter, Want, WriteCounts } from "../../log/key-space-writer.js";
-import { type DiegoSource, type DiegoSourceOptions, diegoSource } from "./diego-source.js";
+import { openEmbeddedLog } from "../../log/embedded.js";
+import { type KeySpaceWriter, openKeySpaceWriter, type Want, type WriteCounts } from "../../log/key-space-writer.js";
+import type { MeshLog } from "../../log/log.js";
+import { type DiegoSourceOptions, diegoSource } from "./diego-source.js";
 
 const SHOP = "5a1c0f6e-7f0e-4c0b-9a53-000000000001";
 const CART = "5a1c0f6e-7f0e-4c0b-9a53-000000000002";
@@ -254,24 +259,14 @@ class LogLines extends Writable {
   }
 }
 
-interface Followed {
-  readonly source: DiegoSource;
-  readonly writer: MemoryWriter;
-  readonly logged: LogLines;
-  stop(): Promise<void>;
-}
-
 async function bbs(): Promise<ScriptedBbs> {
   const started = await new ScriptedBbs().start();
   onTestFinished(() => started.stop());
   return started;
 }
 
-function follow(
-  urls: readonly string[],
-  options: Partial<DiegoSourceOptions> = {},
-  writer = new MemoryWriter(),
-): Followed {
+/** A source that runs until the test ends, or is stopped. */
+function start(urls: readonly string[], writer: KeySpaceWriter, options: Partial<DiegoSourceOptions> = {}) {
   const logged = new LogLines();
   const source = diegoSource({
     urls,
@@ -288,7 +283,11 @@ function follow(
     await running;
   };
   onTestFinished(stop);
-  return { source, writer, logged, stop };
+  return { source, logged, stop };
+}
+
+function follow(urls: readonly string[], options: Partial<DiegoSourceOptions> = {}, writer = new MemoryWriter()) {
+  return { ...start(urls, writer, options), writer };
 }
 
 /** A BBS with one running instance, and a source that follows it. */
@@ -574,5 +573,89 @@ describe("the Diego source", () => {
     const { logged } = follow([server.url]);
     await logged.says("ECONNREFUSED");
     expect(JSON.stringify(logged.lines)).not.toContain("PRIVATE KEY");
+  });
+});
+
+describe("the Diego source over the embedded log", () => {
+  /** A log in a directory of its own; both are gone when the test ends. */
+  async function openLog(): Promise<MeshLog> {
+    const directory = await mkdtemp(join(tmpdir(), "cf-mesh-diego-"));
+    const log = await openEmbeddedLog({ directory });
+    onTestFinished(async () => {
+      await log.close();
+      await rm(directory, { recursive: true });
+    });
+    return log;
+  }
+
+  async function startOver(log: MeshLog, server: ScriptedBbs, options: Partial<DiegoSourceOptions> = {}) {
+    const writer = await openKeySpaceWriter(log, KEY_SPACES.diegoProcesses);
+    const readStored = () => log.read(KEY_SPACES.diegoProcesses);
+    const started = start([server.url], writer, { readStored, ...options });
+    await started.logged.says("following Diego's instances");
+    return started;
+  }
+
+  /** Resolves when the shop's entry holds these instances. */
+  async function holds(log: MeshLog, guids: readonly string[]): Promise<void> {
+    for await (const { entries } of log.follow(0, AbortSignal.timeout(10_000))) {
+      const value = entries.findLast(({ key }) => key === `process.bbs.${SHOP}`)?.value;
+      if (
+        value &&
+        decodeProcess(value)
+          .instances.map(({ guid }) => guid)
+          .join() === guids.join()
+      )
+        return;
+    }
+    throw new Error(`the log does not come to hold ${guids.join()}`);
+  }
+
+  it("has a change in the log within 100 ms of its event, the median within 10 ms", async () => {
+    const [server, log] = [await bbs(), await openLog()];
+    await startOver(log, server);
+    const delaysMs: number[] = [];
+    let sentAtMs = 0;
+    const sendNext = () => {
+      sentAtMs = performance.now();
+      server.run(`instance-${delaysMs.length}`);
+    };
+    const ending = new AbortController();
+    for await (const { entries, caughtUp } of log.follow(0, ending.signal)) {
+      if (entries.length > 0) delaysMs.push(performance.now() - sentAtMs);
+      if (delaysMs.length === 20) ending.abort();
+      else if (entries.length > 0 || (caughtUp && delaysMs.length === 0)) sendNext();
+    }
+    delaysMs.sort((a, b) => a - b);
+    expect(delaysMs[10]).toBeLessThan(10);
+    expect(delaysMs.at(-1)).toBeLessThan(100);
+  });
+
+  it("writes nothing when it starts again and nothing moved", async () => {
+    const [server, log] = [await bbs(), await openLog()];
+    server.run("a");
+    const first = await startOver(log, server);
+    await holds(log, ["a"]);
+    await first.stop();
+    const sequence = await log.lastSequence();
+    const second = await startOver(log, server);
+    await second.stop();
+    expect(await log.lastSequence()).toBe(sequence);
+  });
+
+  it("starts again with what the log holds when the domain is not fresh", async () => {
+    const [server, log] = [await bbs(), await openLog()];
+    server.run("a");
+    server.run("b");
+    const first = await startOver(log, server);
+    await holds(log, ["a", "b"]);
+    await first.stop();
+    server.isFresh = false;
+    server.lrps.delete("a");
+    server.run("c");
+    await startOver(log, server, { resyncIntervalMs: 20 });
+    await holds(log, ["a", "b", "c"]);
+    server.isFresh = true;
+    await holds(log, ["b", "c"]);
   });
 });

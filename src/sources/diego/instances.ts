@@ -75,7 +75,7 @@ export class Instances {
         if (seen === undefined) return undefined;
         const known = this.#records.get(seen.guid) ?? this.#removed.get(seen.guid);
         if (known?.epoch === seen.epoch && known.index >= seen.index) return undefined;
-        return this.#put(seen, { listed: 0, touched: this.#listNumber });
+        return this.#put(this.#withSharedStrings(seen), { listed: 0, touched: this.#listNumber });
       }
       case "removed": {
         const gone = this.#describe(event.sighting);
@@ -109,7 +109,7 @@ export class Instances {
         const known = this.#records.get(listed.guid);
         // Only differences are kept: the list of a foundation at rest costs no memory.
         if (known && isKnown(known, listed)) known.listed = number;
-        else differences.push(listed);
+        else differences.push(this.#withSharedStrings(listed));
       },
       finish: (isFresh) => this.#finishList(number, differences, isFresh),
     };
@@ -167,9 +167,25 @@ export class Instances {
 
   /** undefined for what can take no request, now or later: no instance yet, or none of an app's. */
   #describe(sighting: Sighting): Description | undefined {
-    const description = describe(sighting, (text) => this.#shared(text));
+    const description = describe(sighting);
     if (description === undefined) this.#onLeftOut(sighting);
     return description?.guid === "" ? undefined : description;
+  }
+
+  #withSharedStrings(description: Description): Description {
+    const { processGuid, version, appGuid, served } = description;
+    return {
+      ...description,
+      processGuid: this.#shared(processGuid),
+      version: this.#shared(version),
+      appGuid: this.#shared(appGuid),
+      served: served && {
+        ...served,
+        address: this.#shared(served.address),
+        availabilityZone: this.#shared(served.availabilityZone),
+        cellId: this.#shared(served.cellId),
+      },
+    };
   }
 
   #shared(text: string): string {
