@@ -1,12 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { clone, create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { clone, create, equals, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import {
   type ActualLRP,
+  type ActualLRPKey,
   ActualLRPSchema,
   type DesiredLRP,
   DesiredLRPSchema,
+  type ModificationTag,
   ModificationTagSchema,
-  Presence,
+  type Presence,
 } from "../../gen/bbs/v1/bbs_pb.js";
 import { type ActualChange, actualEvents, type BbsEvent, desiredEvent } from "./bbs-events.js";
 
@@ -21,16 +23,15 @@ export interface ActualKey {
 }
 
 /**
- * Records are kept as bytes, so that a million of them fit, and a list of them costs no encoding. A message in protobuf
- * may be cut between fields: what a routing info holds stands apart, and both parts in a row are the whole.
+ * Records are kept as bytes, so that a million of them fit, and a list of them costs no encoding. Two pieces of one
+ * protobuf message in a row are the whole message: what a routing info tells stands apart from the rest.
  */
 interface ProcessRecords {
-  routingInfo: Uint8Array;
-  rest: Uint8Array;
+  desired: { readonly routingInfo: Uint8Array; readonly rest: Uint8Array } | undefined;
   readonly actuals: Map<string, Uint8Array>;
 }
 
-/** The BBS's database: what is desired and what is actual. Every change goes to `emit` as the events that the BBS sends. */
+/** The BBS's database: what is desired and what is actual. Every change goes to `emit`, as the events that the BBS sends. */
 export class BbsRecords {
   readonly #processes = new Map<string, ProcessRecords>();
   readonly #emit: (events: readonly BbsEvent[]) => void;
@@ -41,47 +42,122 @@ export class BbsRecords {
     this.#emit = emit;
   }
 
-  processGuids(): IterableIterator<string> {
-    return this.#processes.keys();
+  /** Of all processes that are desired or actual, in the order in which they came. */
+  processGuids(): readonly string[] {
+    return [...this.#processes.keys()];
   }
 
   desired(processGuid: string): DesiredLRP | undefined {
-    const records = this.#processes.get(processGuid);
-    return records && fromBinary(DesiredLRPSchema, Buffer.concat([records.routingInfo, records.rest]));
+    const bytes = this.desiredBytes(processGuid, "all");
+    return bytes && fromBinary(DesiredLRPSchema, bytes);
   }
 
   /** The bytes of a DesiredLRP: all of it, or the fields of a routing info. */
   desiredBytes(processGuid: string, part: "all" | "routing info"): Uint8Array | undefined {
-    const records = this.#processes.get(processGuid);
-    if (records === undefined || part === "routing info") return records?.routingInfo;
-    return Buffer.concat([records.routingInfo, records.rest]);
+    const desired = this.#processes.get(processGuid)?.desired;
+    return desired && part === "all" ? Buffer.concat([desired.routingInfo, desired.rest]) : desired?.routingInfo;
   }
 
-  /** Creates or changes it; what stays as it was makes no event. The modification tag is set here. */
+  /** Creates or changes it; what is already so makes no event. Domain and modification tag are set here. */
   desire(init: MessageInitShape<typeof DesiredLRPSchema> & { processGuid: string }): void {
     const before = this.desired(init.processGuid);
     const after = create(DesiredLRPSchema, { ...init, domain: DOMAIN });
     after.modificationTag = before?.modificationTag ?? newTag();
-    const records = this.#processes.get(init.processGuid);
-    let parts = encodeDesired(after);
-    if (records === undefined) {
-      this.#processes.set(init.processGuid, { ...parts, actuals: new Map() });
-    } else {
-      if (sameBytes(parts.routingInfo, records.routingInfo) && sameBytes(parts.rest, records.rest)) return;
-      after.modificationTag = nextTag(after.modificationTag);
-      parts = encodeDesired(after);
-      Object.assign(records, parts);
+    if (before !== undefined) {
+      if (equals(DesiredLRPSchema, before, after)) return;
+      after.modificationTag = nextTag(before.modificationTag);
     }
+    this.#recordsOf(init.processGuid).desired = encodeDesired(after);
     this.#emit([desiredEvent(before, after)]);
   }
 
-  /** Removes what is desired; its actual records stay until each is removed. */
+  /** Its actual records stay, until each is removed. */
   removeDesired(processGuid: string): void {
     const before = this.desired(processGuid);
-    const records = this.#processes.get(processGuid);
-    if (before === undefined || records === undefined) return;
-    if (records.actuals.size > 0) throw new Error(`${processGuid} is still running`);
-    this.#processes.delete(processGuid);
+    if (before === undefined) return;
+    const records = this.#recordsOf(processGuid);
+    records.desired = undefined;
+    this.#forgetIfEmpty(processGuid, records);
     this.#emit([desiredEvent(before, undefined)]);
   }
+
+  actual(key: ActualKey): ActualLRP | undefined {
+    const bytes = this.#processes.get(key.processGuid)?.actuals.get(slotName(key.index, key.presence));
+    return bytes && fromBinary(ActualLRPSchema, bytes);
+  }
+
+  /** The bytes of each ActualLRP of a process. */
+  actualBytes(processGuid: string): readonly Uint8Array[] {
+    return [...(this.#processes.get(processGuid)?.actuals.values() ?? [])];
+  }
+
+  actuals(processGuid: string): readonly ActualLRP[] {
+    return this.actualBytes(processGuid).map((bytes) => fromBinary(ActualLRPSchema, bytes));
+  }
+
+  /** Makes changes that belong together. Modification tags are set here. */
+  change(changes: readonly ActualChange[], isCrash = false): void {
+    const tagged = changes.map(({ before, after }) => ({ before, after: after && withTag(after, before) }));
+    for (const { before } of tagged) if (before !== undefined) this.#actualsOf(before).delete(slotOf(before));
+    for (const { after } of tagged) {
+      if (after !== undefined) this.#actualsOf(after).set(slotOf(after), toBinary(ActualLRPSchema, after));
+    }
+    for (const { before } of tagged) {
+      const processGuid = before?.key?.processGuid;
+      const records = processGuid === undefined ? undefined : this.#processes.get(processGuid);
+      if (processGuid !== undefined && records !== undefined) this.#forgetIfEmpty(processGuid, records);
+    }
+    this.#emit(actualEvents(tagged, isCrash));
+  }
+
+  #recordsOf(processGuid: string): ProcessRecords {
+    let records = this.#processes.get(processGuid);
+    if (records === undefined) {
+      records = { desired: undefined, actuals: new Map() };
+      this.#processes.set(processGuid, records);
+    }
+    return records;
+  }
+
+  #actualsOf(lrp: ActualLRP): Map<string, Uint8Array> {
+    return this.#recordsOf(keyOf(lrp).processGuid).actuals;
+  }
+
+  #forgetIfEmpty(processGuid: string, records: ProcessRecords): void {
+    if (records.desired === undefined && records.actuals.size === 0) this.#processes.delete(processGuid);
+  }
+}
+
+const slotName = (index: number, presence: Presence): string => `${index}/${presence}`;
+const slotOf = (lrp: ActualLRP): string => slotName(keyOf(lrp).index, lrp.presence);
+
+function keyOf(lrp: ActualLRP): ActualLRPKey {
+  if (lrp.key === undefined) throw new Error("an actual LRP without a key");
+  return lrp.key;
+}
+
+function encodeDesired(lrp: DesiredLRP): { routingInfo: Uint8Array; rest: Uint8Array } {
+  const { processGuid, domain, logGuid, instances, routes, modificationTag, metricTags } = lrp;
+  const { ports, metricsGuid, annotation, placementTags } = lrp;
+  const routingInfo = create(DesiredLRPSchema, {
+    ...{ processGuid, domain, logGuid, instances, metricTags },
+    ...(routes !== undefined && { routes }),
+    ...(modificationTag !== undefined && { modificationTag }),
+  });
+  const rest = create(DesiredLRPSchema, { ports, metricsGuid, annotation, placementTags });
+  return { routingInfo: toBinary(DesiredLRPSchema, routingInfo), rest: toBinary(DesiredLRPSchema, rest) };
+}
+
+function withTag(after: ActualLRP, before: ActualLRP | undefined): ActualLRP {
+  const tagged = clone(ActualLRPSchema, after);
+  tagged.modificationTag = before === undefined ? newTag() : nextTag(before.modificationTag);
+  return tagged;
+}
+
+function newTag(): ModificationTag {
+  return create(ModificationTagSchema, { epoch: randomUUID(), index: 0 });
+}
+
+function nextTag(tag: ModificationTag | undefined): ModificationTag {
+  return create(ModificationTagSchema, { epoch: tag?.epoch ?? randomUUID(), index: (tag?.index ?? 0) + 1 });
 }
