@@ -44,14 +44,16 @@ export function devCommand(): Command {
 
 async function run(flags: Flags): Promise<void> {
   const startedMs = Date.now();
-  const stopping = stopSignal();
   const stateDirectory = resolve(flags.state);
   await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
   const logFile = join(stateDirectory, "cf-mesh.log");
   const logger = createLogger("info", createWriteStream(logFile, { flags: "w" }));
   const print = (line: string) => void process.stdout.write(`${line}\n`);
 
-  const starting = startDev({
+  const ending = new AbortController();
+  void stopSignal().then(() => ending.abort());
+  const { signal } = ending;
+  const dev = await startDev({
     host: flags.host,
     routerPort: flags.port,
     apiPort: flags.apiPort,
@@ -61,30 +63,29 @@ async function run(flags: Flags): Promise<void> {
     ...(flags.envoy !== undefined && { envoyPath: flags.envoy }),
     logger,
     onStep: (step) => print(`… ${step}`),
+    signal,
+  }).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
   });
-  const early = await Promise.race([starting, stopping]);
-  if (early) {
-    print(await introduction(early, { ...flags, logFile, tookMs: Date.now() - startedMs }));
-    await showTraffic(early, stopping);
+  if (dev) {
+    print(await introduction(dev, { ...flags, logFile, tookMs: Date.now() - startedMs }));
+    await showTraffic(dev, signal);
+    print("stopping");
+    await dev.stop();
   }
-  print("stopping");
-  const dev = await starting;
-  await dev.stop();
 }
 
 /** Until the end is asked for. */
-async function showTraffic(dev: Dev, stopping: Promise<void>): Promise<void> {
+async function showTraffic(dev: Dev, signal: AbortSignal): Promise<void> {
   const { router } = dev.mesh;
   if (!router) throw new Error("a laptop has a router");
   const view = trafficView(process.stdout);
   const meter = new TrafficMeter(router.table);
-  const ended = new AbortController();
-  void stopping.then(() => ended.abort());
-  while (!ended.signal.aborted) {
+  while (!signal.aborted) {
     // While Envoy restarts there is nothing to see.
     const endpoints = await router.envoy.admin.clusters().catch(() => undefined);
     if (endpoints) view.show(meter.sample(endpoints, Date.now()), new Date());
-    await delay(SAMPLE_INTERVAL_MS, undefined, { signal: ended.signal }).catch(() => undefined);
+    await delay(SAMPLE_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
   }
   view.end();
 }

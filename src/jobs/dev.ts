@@ -27,6 +27,8 @@ export interface DevOptions {
   readonly logger: Logger;
   /** Hears what is being done, step by step. */
   readonly onStep: (step: string) => void;
+  /** Ends the start; what was started is stopped. */
+  readonly signal: AbortSignal;
 }
 
 export interface Dev {
@@ -50,14 +52,19 @@ export const DEV_DEFAULTS = {
 /** A laptop's traffic ends in this time; Ctrl-C should not feel slow. */
 const DRAIN_TIME_MS = 500;
 const STOP_GRACE_MS = 1_000;
-const ORPHAN_TIMEOUT_MS = 3_000;
+/** Nobody takes a laptop's Envoy over. */
+const ORPHAN_TIMEOUT_MS = 200;
 const FIRST_ANSWER_TIMEOUT_MS = 30_000;
 
 const SAMPLE_APP = fileURLToPath(new URL("../emulator/sample-app/main.js", import.meta.url));
 
-/** Starts all of it; what was started is stopped again when a part fails. */
+/** Starts all of it. Throws the signal's reason when it aborts; what was started is stopped again when a part fails. */
 export async function startDev(options: DevOptions): Promise<Dev> {
-  const { host, routerPort, apiPort, domains, stateDirectory, logger, onStep } = options;
+  const { host, routerPort, apiPort, domains, stateDirectory, logger, signal } = options;
+  const onStep = (step: string) => {
+    signal.throwIfAborted();
+    options.onStep(step);
+  };
   const cleanups: (() => Promise<void>)[] = [];
   async function stop(): Promise<void> {
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
@@ -134,7 +141,7 @@ export async function startDev(options: DevOptions): Promise<Dev> {
     onStep("pushing the sample apps hello and hola");
     const routes = await pushSamples(foundation, domains[0] ?? "");
     onStep("waiting for the first answers through the router");
-    const waiting = AbortSignal.timeout(FIRST_ANSWER_TIMEOUT_MS);
+    const waiting = AbortSignal.any([signal, AbortSignal.timeout(FIRST_ANSWER_TIMEOUT_MS)]);
     await Promise.all(routes.map(({ url }) => firstAnswer(host, routerPort, url, waiting)));
     return { mesh, foundation, routes, adminSocketPath: join(runDirectory, "admin.sock"), stop };
   } catch (error) {

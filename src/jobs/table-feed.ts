@@ -29,17 +29,24 @@ export function feedTable(
   let seen: Set<string> | undefined;
   let complete: () => void = () => undefined;
 
+  /** The sequence that `seen` leads to: one that was interrupted begins anew. */
+  let seenSequence = 0;
+
   function take({ entries, caughtUp, fromStart }: LogBatch): void {
     if (fromStart && sequence > 0) seen ??= new Set();
     for (const { key } of entries) seen?.add(key);
+    const last = entries.at(-1)?.sequence;
+    if (seen) seenSequence = last ?? seenSequence;
+    else sequence = last ?? sequence;
     const moved = new Set(table.apply(entries));
     if (seen && caughtUp) {
       const current = seen;
       const gone = [...table.keys()].filter((key) => !current.has(key));
       for (const group of table.apply(gone.map((key) => ({ key, value: undefined })))) moved.add(group);
       seen = undefined;
+      sequence = seenSequence;
+      seenSequence = 0;
     }
-    sequence = entries.at(-1)?.sequence ?? sequence;
     if (moved.size > 0) onMoved(moved);
     if (caughtUp) complete();
   }
@@ -50,6 +57,7 @@ export function feedTable(
         for await (const batch of log.follow(sequence, signal)) take(batch);
       } catch (error) {
         seen = undefined;
+        seenSequence = 0;
         logger.error(
           { sequence, error: asError(error).message },
           "the mesh log can't be followed; serving what it said so far, trying again",

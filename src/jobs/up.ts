@@ -21,7 +21,7 @@ export interface Mesh {
 }
 
 export async function startMesh(config: Config, logger: Logger): Promise<Mesh> {
-  const log = await openEmbeddedLog({ directory: config.log.directory });
+  const log = await openEmbeddedLog({ directory: config.log.directory, logger });
   const sources: SourceJob[] = [];
   let router: Router | undefined;
 

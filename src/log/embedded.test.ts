@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -63,21 +63,18 @@ function startProcess(script: string, command: readonly string[] = []) {
     const { openEmbeddedLog } = await import(${JSON.stringify(built("src/log/embedded.ts"))});
     const say = (line) => process.stdout.write(line + "\\n");
     ${script}`;
-  const [file = process.execPath, ...args] = [...command, process.execPath, "--input-type=module", "--eval", source];
-  const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const argv = [...command, process.execPath, "--input-type=module", "--eval", source];
+  const child = spawn(argv[0] ?? process.execPath, argv.slice(1), { stdio: ["pipe", "pipe", "inherit"] });
   const exited = once(child, "exit");
   onTestFinished(async () => {
     child.kill("SIGKILL");
     await exited;
   });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const lines: AsyncIterator<string, undefined> = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {
     pid: child.pid ?? 0,
     /** The next line; undefined when there are no more. */
-    line: async () => {
-      const { done, value } = await lines.next();
-      return done === true ? undefined : value;
-    },
+    line: async () => (await lines.next()).value,
     /** Lets a script that waits for it go on. */
     goOn: () => child.stdin.write("\n"),
     async kill() {
@@ -179,10 +176,10 @@ describe("embedded log, shared by processes", () => {
   });
 });
 
-describe("embedded log, without room", () => {
+// prlimit, which makes the disk full without any rights, is a tool of Linux.
+describe.runIf(process.platform === "linux")("embedded log, without room", () => {
   it("refuses appends and serves reads while the disk takes no more, and appends again once it does", async () => {
     const directory = await temporaryDirectory();
-    // A limit on the size of files is the disk full that needs no rights to be made: LMDB gets EFBIG for ENOSPC.
     const writer = startProcess(
       `
       const log = await openEmbeddedLog({ directory: ${JSON.stringify(directory)} });
@@ -224,6 +221,18 @@ describe("embedded log, without room", () => {
       Array.from({ length: (stored + 1) * 100 }, (_, index) => index + 1),
     );
   });
+
+  it("says so when there is none for a new log", async () => {
+    const directory = await temporaryDirectory();
+    const opener = startProcess(
+      `
+      const error = await openEmbeddedLog({ directory: ${JSON.stringify(directory)} }).catch((thrown) => thrown);
+      say(error.code + " " + error.fix);`,
+      ["prlimit", "--fsize=10000"],
+    );
+    expect(await opener.line()).toContain(`MESH_LOG_UNAVAILABLE free space on the disk of ${directory}`);
+    expect(await readdir(directory)).toEqual([]);
+  });
 });
 
 describe("embedded log, opened", () => {
@@ -231,7 +240,7 @@ describe("embedded log, opened", () => {
     const directory = join(await temporaryDirectory(), "state", "mesh.log");
     const log = await openForTest({ directory });
     expect(await log.append([{ key: "a.x", value: Buffer.from("1") }])).toBe(1);
-    await expect(readFile(join(directory, "data.mdb"))).resolves.toBeInstanceOf(Buffer);
+    expect((await stat(directory)).mode & 0o777).toBe(0o700);
   });
 
   it("says so when the directory can't be made", async () => {
@@ -257,6 +266,15 @@ describe("embedded log, opened", () => {
     await writeFile(file, content);
     await expect(openEmbeddedLog({ directory })).rejects.toMatchObject(UNAVAILABLE);
     expect(await readFile(file, "utf8")).toBe(content);
+  });
+
+  it.each([10, 4_096])("says so when only the first %i bytes of its file are left", async (length) => {
+    const directory = await temporaryDirectory();
+    await (await openEmbeddedLog({ directory })).close();
+    const file = join(directory, "data.mdb");
+    const rest = (await readFile(file)).subarray(0, length);
+    await writeFile(file, rest);
+    await expect(openEmbeddedLog({ directory })).rejects.toMatchObject(UNAVAILABLE);
   });
 
   it("leaves another program's LMDB environment alone", async () => {

@@ -54,7 +54,7 @@ interface PendingAppend {
 /** What a transaction did to the keys, for the index to follow when it is committed. */
 interface Changes {
   readonly written: Map<string, LogEntry>;
-  /** Keys whose delete marker was pruned, in the end: those written in the same transaction too. */
+  /** Keys whose delete marker was pruned. Taken after `written`: a marker may be written and pruned at once. */
   readonly pruned: string[];
 }
 

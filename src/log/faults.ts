@@ -45,14 +45,18 @@ export const logUnwritable = (directory: string, cause: Error) =>
 /** LMDB's own codes, and the system's as it passes them on. Source: lmdb.h; errno(3) of Linux, macOS where it differs. */
 const MDB_MAP_FULL = -30_792;
 const MDB_INVALID = [-30_793, -30_794, -30_796, -30_797];
-const NO_ROOM = [MDB_MAP_FULL, 27 /* EFBIG */, 28 /* ENOSPC */, 69 /* EDQUOT, macOS */, 122 /* EDQUOT */];
+/** EIO among them: LMDB says so when the disk took a part of a write, as a disk does that is just full. */
+const NO_ROOM = [5 /* EIO */, MDB_MAP_FULL, 27 /* EFBIG */, 28 /* ENOSPC */, 69 /* EDQUOT, macOS */, 122 /* EDQUOT */];
 const NO_ACCESS = [1 /* EPERM */, 13 /* EACCES */, 30 /* EROFS */];
 
 function remedy(directory: string, cause: Error): string {
   const code: unknown = "code" in cause ? cause.code : undefined;
   const isOneOf = (codes: readonly number[]) => typeof code === "number" && codes.includes(code);
-  if (isOneOf(NO_ROOM) || systemCode(cause) === "ENOSPC") {
-    return `free space on the disk of ${directory}, or raise the limits on the size of files; no restart is needed`;
+  if (isOneOf(NO_ROOM) || ["EDQUOT", "EFBIG", "ENOSPC"].includes(systemCode(cause) ?? "")) {
+    return (
+      `free space on the disk of ${directory}, or raise the limits on the size of files, no restart is needed; ` +
+      "with room enough, see whether the disk is failing"
+    );
   }
   if (isOneOf(NO_ACCESS) || ["EACCES", "EPERM", "EROFS"].includes(systemCode(cause) ?? "")) {
     return `let this process read and write ${directory} and the files in it`;

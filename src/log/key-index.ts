@@ -23,6 +23,11 @@ export class KeyIndex {
     this.#entryAt = entryAt;
   }
 
+  /** How many keys it holds. */
+  get size(): number {
+    return this.#size;
+  }
+
   /** The key's last entry, a delete marker too; undefined when the log has none. */
   find(key: string): LogEntry | undefined {
     const hash = hashOf(key);

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { openEmbeddedLog } from "./embedded.js";
 import { type KeySpaceWriter, openKeySpaceWriter, type Want } from "./key-space-writer.js";
@@ -162,17 +163,9 @@ describe("KeySpaceWriter.replaceAll", () => {
     const { writer } = await openWriter();
     const wants = Array.from({ length: 5_000 }, (_, index) => want(`${index}`, "1"));
     await writer.replaceAll(wants);
+    const done = writer.replaceAll(wants).then(() => true);
     let turns = 0;
-    let isWriting = true;
-    const others = (async () => {
-      while (isWriting) {
-        await new Promise((resolve) => setImmediate(resolve));
-        turns += 1;
-      }
-    })();
-    await writer.replaceAll(wants);
-    isWriting = false;
-    await others;
+    while (!(await Promise.race([done, nextTurn(false)]))) turns += 1;
     expect(turns).toBeGreaterThanOrEqual(5);
   });
 });

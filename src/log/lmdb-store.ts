@@ -5,10 +5,10 @@
  *            markers: sequence -> Unix time in milliseconds, of the entries that are delete markers.
  *            head: one record, `Head` and the format's number.
  */
-import { accessSync, constants, mkdirSync } from "node:fs";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { asError, MeshError } from "../lib/errors.js";
 import { logClosed, logForeign, logUnopened, logUnreadable } from "./faults.js";
+import { prepareDirectory } from "./lmdb-file.js";
 import type { LogEntry } from "./log.js";
 
 export interface Head {
@@ -175,8 +175,7 @@ export interface StoreTransaction {
 
 function openEnvironment(directory: string): RootDatabase {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+    prepareDirectory(directory);
     return open({
       path: directory,
       // By default, a directory with a dot in its name would be taken for a file.
@@ -189,7 +188,7 @@ function openEnvironment(directory: string): RootDatabase {
       overlappingSync: false,
     });
   } catch (thrown) {
-    throw logUnopened(directory, asError(thrown));
+    throw thrown instanceof MeshError ? thrown : logUnopened(directory, asError(thrown));
   }
 }
 

@@ -3,7 +3,7 @@ import { create, equals, type MessageInitShape, toBinary } from "@bufbuild/proto
 import {
   type ActualLRP,
   ActualLRPCrashedEventSchema,
-  ActualLRPInfoSchema,
+  type ActualLRPInfoSchema,
   ActualLRPInstanceChangedEventSchema,
   ActualLRPInstanceCreatedEventSchema,
   ActualLRPInstanceRemovedEventSchema,
@@ -82,10 +82,13 @@ function removedEvent(actualLrp: ActualLRP): Scored {
 
 function changedEvent(before: ActualLRP, after: ActualLRP): Scored {
   const message = create(ActualLRPInstanceChangedEventSchema, { before: infoOf(before), after: infoOf(after) });
-  if (after.key !== undefined) message.key = after.key;
-  if (after.instanceKey !== undefined) message.instanceKey = after.instanceKey;
+  // A crashed instance has lost its instance key: the event still tells which one it was.
+  const { key, instanceKey } = cellOf(after) === "" ? before : after;
+  if (key !== undefined) message.key = key;
+  if (instanceKey !== undefined) message.instanceKey = instanceKey;
   const bytes = toBinary(ActualLRPInstanceChangedEventSchema, message);
-  return { score: runningScore(after), event: event("actual_lrp_instance_changed", bytes, cellOf(after)) };
+  const cellId = instanceKey?.cellId ?? "";
+  return { score: runningScore(after), event: event("actual_lrp_instance_changed", bytes, cellId) };
 }
 
 function crashedEvent(before: ActualLRP, after: ActualLRP): Scored {
