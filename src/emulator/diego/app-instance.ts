@@ -61,16 +61,16 @@ export class AppInstance {
     return this.#leader.pid;
   }
 
-  /** True when its first port accepted a connection; false when the process ended or `timeoutMs` passed before. */
-  async whenAccepting(timeoutMs: number): Promise<boolean> {
-    const port = this.#port;
-    if (port === undefined) return !this.#hasExited;
+  /** Whether its first port accepts connections, the process ends before, or `timeoutMs` pass before either. */
+  async whenAccepting(timeoutMs: number): Promise<"accepting" | "exited" | "timeout"> {
     const deadline = performance.now() + timeoutMs;
-    while (!this.#hasExited && performance.now() < deadline) {
-      if (await accepts(this.#host, port)) return !this.#hasExited;
+    while (performance.now() < deadline) {
+      const isAccepting = this.#port === undefined || (await accepts(this.#host, this.#port));
+      if (this.#hasExited) return "exited";
+      if (isAccepting) return "accepting";
       await Promise.race([this.exited, delay(CONNECT_PAUSE_MS)]);
     }
-    return false;
+    return "timeout";
   }
 
   /** SIGTERM, and SIGKILL after the grace period. Resolves when the process has ended. */

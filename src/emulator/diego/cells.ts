@@ -1,20 +1,23 @@
 import { randomUUID } from "node:crypto";
-import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  type ActualLRP,
-  type ActualLRPInternalRouteSchema,
-  ActualLRPSchema,
-  MetricTagValue_DynamicValue,
-  type MetricTagValueSchema,
-  PreferredAddress,
-  Presence,
-} from "../../gen/bbs/v1/bbs_pb.js";
+import { clone } from "@bufbuild/protobuf";
+import { type ActualLRP, ActualLRPSchema, Presence } from "../../gen/bbs/v1/bbs_pb.js";
 import { asError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
 import type { Reaper } from "../../lib/reaper.js";
 import { AppInstance, type OutputLine } from "./app-instance.js";
-import { type BbsRecords, DOMAIN } from "./bbs-records.js";
+import type { BbsRecords } from "./bbs-records.js";
 import type { DesiredProcess } from "./diego.js";
+import {
+  type Cell,
+  cellFor,
+  claimedLrp,
+  desiredLrp,
+  homelessLrp,
+  nowNs,
+  otherCell,
+  runningLrp,
+  unclaimedLrp,
+} from "./lrp.js";
 import { PortPool } from "./port-pool.js";
 
 export interface CellsOptions {
@@ -31,11 +34,6 @@ export interface CellsOptions {
   readonly logger: Logger;
 }
 
-interface Cell {
-  readonly id: string;
-  readonly zone: string;
-}
-
 /** One run of an instance in a cell, from the choice of the cell to the end of its process. */
 interface Placement {
   readonly guid: string;
@@ -48,11 +46,12 @@ interface Placement {
 
 /** An index of a process. */
 interface Slot {
+  readonly running: Running;
   readonly index: number;
   /** The ordinary one; undefined while it waits after crashes. */
   placement: Placement | undefined;
   /** Evacuating and suspect ones, until another runs in their place. */
-  readonly outgoing: Placement[];
+  outgoing: readonly Placement[];
   restart: NodeJS.Timeout | undefined;
 }
 
@@ -61,16 +60,10 @@ interface Running {
   readonly slots: Map<number, Slot>;
 }
 
-/** Instances of a process alternate between them, and an evacuation goes from one to the other. */
-const CELLS: readonly [Cell, Cell] = [
-  { id: "cell-1", zone: "z1" },
-  { id: "cell-2", zone: "z2" },
-];
-
 /** Diego's numbers: models/restart_calculator.go and db/sqldb/actual_lrp_db.go of cloudfoundry/bbs. */
-const IMMEDIATE_RESTARTS = 3;
+const FIRST_BACKED_OFF_CRASH = 3;
 const MAX_CRASH_BACKOFF_MS = 16 * 60_000;
-const MAX_RESTARTS = 200;
+const MAX_CRASHES = 200;
 const CRASH_RESET_NS = 5n * 60n * 1_000_000_000n;
 
 /**
@@ -78,15 +71,15 @@ const CRASH_RESET_NS = 5n * 60n * 1_000_000_000n;
  * RUNNING when the first port accepts connections.
  *
  * An instance that shall end gets its SIGTERM and loses its record at the same moment. Diego's cells remove the record
- * when the process has ended, so that routers lead requests to it in between; here an app that finishes what it has, and
- * waits a moment before it closes connections, loses no request.
+ * when the process has ended, so that routers still lead requests to it in between; here an app that finishes what it
+ * has, and waits a moment before it closes connections, loses no request.
  */
 export class Cells {
   readonly #options: CellsOptions;
   readonly #records: BbsRecords;
   readonly #ports: PortPool;
   readonly #processes = new Map<string, Running>();
-  /** Lives of placements that have not ended. */
+  /** Placements that have not ended. */
   readonly #lives = new Map<Placement, Promise<void>>();
   #isClosed = false;
 
@@ -98,69 +91,67 @@ export class Cells {
 
   desire(desired: DesiredProcess): void {
     if (this.#isClosed) throw new Error("the emulated Diego is closed");
-    this.#records.desire(desiredRecord(desired));
+    this.#records.desire(desiredLrp(desired));
     const running: Running = this.#processes.get(desired.lrpProcessGuid) ?? { desired, slots: new Map() };
     running.desired = desired;
     this.#processes.set(desired.lrpProcessGuid, running);
     for (const slot of [...running.slots.values()].reverse()) {
-      if (slot.index >= desired.instances) this.#removeSlot(running, slot);
+      if (slot.index >= desired.instances) this.#removeSlot(slot);
     }
     for (let index = 0; index < desired.instances; index++) {
       if (!running.slots.has(index)) this.#addSlot(running, index);
     }
   }
 
-  /** False when it does not run here. */
+  /** Returns false when it does not run here. */
   remove(lrpProcessGuid: string): boolean {
     const running = this.#processes.get(lrpProcessGuid);
     if (running === undefined) return false;
     this.#records.removeDesired(lrpProcessGuid);
     this.#processes.delete(lrpProcessGuid);
-    for (const slot of running.slots.values()) this.#removeSlot(running, slot);
+    for (const slot of [...running.slots.values()]) this.#removeSlot(slot);
     return true;
   }
 
-  /** Throws a plain Error when there is no such instance, as `replace` and `output` do. */
+  /** Throws a plain Error when there is no such instance, as `replace`, `output` and `pid` do. */
   restart(lrpProcessGuid: string, index: number): void {
-    const { running, slot } = this.#slot(lrpProcessGuid, index);
-    this.#removeSlot(running, slot);
+    const { running } = this.#removeSlot(this.#slot(lrpProcessGuid, index));
     this.#addSlot(running, index);
   }
 
   /**
    * Makes an instance that runs EVACUATING or SUSPECT, and starts another in the other cell. The old one is removed and
-   * stopped when the new one runs or crashes.
+   * stopped when the new one runs, or has crashed too often to be started at once.
    */
   replace(lrpProcessGuid: string, index: number, presence: Presence.EVACUATING | Presence.SUSPECT): void {
-    const { running, slot } = this.#slot(lrpProcessGuid, index);
+    const slot = this.#slot(lrpProcessGuid, index);
     const old = slot.placement;
-    const before = this.#records.actual({ processGuid: lrpProcessGuid, index, presence: Presence.ORDINARY });
-    if (old === undefined || before?.state !== "RUNNING") {
-      throw new Error(`instance ${index} of ${lrpProcessGuid} does not run`);
-    }
-    if (slot.outgoing.some((other) => other.presence === presence)) {
-      throw new Error(`instance ${index} of ${lrpProcessGuid} is being replaced already`);
+    const before = this.#record(slot, Presence.ORDINARY);
+    if (old === undefined || before?.state !== "RUNNING" || slot.outgoing.some((one) => one.presence === presence)) {
+      throw new Error(`instance ${index} of ${lrpProcessGuid} does not run, or is being replaced already`);
     }
     old.presence = presence;
-    slot.outgoing.push(old);
-    const after = { ...clone(ActualLRPSchema, before), presence };
+    slot.outgoing = [...slot.outgoing, old];
+    const after = clone(ActualLRPSchema, before);
+    after.presence = presence;
     this.#records.change([
       { before, after },
-      { before: undefined, after: unclaimed(lrpProcessGuid, index) },
+      { before: undefined, after: unclaimedLrp(lrpProcessGuid, index) },
     ]);
-    this.#place(running, slot, otherCell(old.cell));
+    this.#place(slot, otherCell(old.cell));
   }
 
+  /** The last lines that an instance wrote, oldest first. */
   output(lrpProcessGuid: string, index: number): readonly OutputLine[] {
-    return this.#slot(lrpProcessGuid, index).slot.placement?.instance?.output ?? [];
+    return this.#slot(lrpProcessGuid, index).placement?.instance?.output ?? [];
   }
 
   /** Process id of an instance; undefined while it has none. */
   pid(lrpProcessGuid: string, index: number): number | undefined {
-    return this.#slot(lrpProcessGuid, index).slot.placement?.instance?.pid;
+    return this.#slot(lrpProcessGuid, index).placement?.instance?.pid;
   }
 
-  /** Stops everything at once, within the grace period given here; records stay as they are. */
+  /** Stops everything at once, with this grace period; records stay as they are. */
   async close(stopGraceMs: number): Promise<void> {
     this.#isClosed = true;
     for (const { slots } of this.#processes.values()) for (const slot of slots.values()) clearTimeout(slot.restart);
@@ -172,182 +163,147 @@ export class Cells {
     await Promise.all(lives.map(([, life]) => life));
   }
 
-  #slot(lrpProcessGuid: string, index: number): { running: Running; slot: Slot } {
-    const running = this.#processes.get(lrpProcessGuid);
-    const slot = running?.slots.get(index);
-    if (running === undefined || slot === undefined) {
-      throw new Error(`no instance ${index} of ${lrpProcessGuid} runs here`);
-    }
-    return { running, slot };
+  #slot(lrpProcessGuid: string, index: number): Slot {
+    const slot = this.#processes.get(lrpProcessGuid)?.slots.get(index);
+    if (slot === undefined) throw new Error(`no instance ${index} of ${lrpProcessGuid} runs here`);
+    return slot;
   }
 
   #addSlot(running: Running, index: number): void {
-    const slot: Slot = { index, placement: undefined, outgoing: [], restart: undefined };
+    const slot: Slot = { running, index, placement: undefined, outgoing: [], restart: undefined };
     running.slots.set(index, slot);
-    this.#records.change([{ before: undefined, after: unclaimed(running.desired.lrpProcessGuid, index) }]);
-    this.#place(running, slot, index % 2 === 0 ? CELLS[0] : CELLS[1]);
+    this.#records.change([{ before: undefined, after: unclaimedLrp(running.desired.lrpProcessGuid, index) }]);
+    this.#place(slot, cellFor(index));
   }
 
-  #removeSlot(running: Running, slot: Slot): void {
-    running.slots.delete(slot.index);
+  #removeSlot(slot: Slot): Slot {
+    slot.running.slots.delete(slot.index);
     clearTimeout(slot.restart);
-    for (const placement of slot.outgoing.splice(0)) this.#retire(running, slot, placement);
-    if (slot.placement !== undefined) this.#retire(running, slot, slot.placement);
-    else this.#removeRecord(running, slot, Presence.ORDINARY);
+    this.#retireOutgoing(slot);
+    if (slot.placement === undefined) this.#removeRecord(slot, Presence.ORDINARY);
+    else this.#retire(slot, slot.placement);
+    return slot;
   }
 
-  #retire(running: Running, slot: Slot, placement: Placement): void {
+  #retire(slot: Slot, placement: Placement): void {
     placement.isRetired = true;
     void placement.instance?.stop(this.#options.stopGraceMs);
-    this.#removeRecord(running, slot, placement.presence);
+    this.#removeRecord(slot, placement.presence);
   }
 
-  #removeRecord(running: Running, slot: Slot, presence: Presence): void {
-    const before = this.#record(running, slot, presence);
+  #retireOutgoing(slot: Slot): void {
+    const { outgoing } = slot;
+    slot.outgoing = [];
+    for (const placement of outgoing) this.#retire(slot, placement);
+  }
+
+  #removeRecord(slot: Slot, presence: Presence): void {
+    const before = this.#record(slot, presence);
     if (before !== undefined) this.#records.change([{ before, after: undefined }]);
   }
 
-  #record(running: Running, slot: Slot, presence: Presence): ActualLRP | undefined {
-    return this.#records.actual({ processGuid: running.desired.lrpProcessGuid, index: slot.index, presence });
+  #record({ running, index }: Slot, presence: Presence): ActualLRP | undefined {
+    return this.#records.actual({ processGuid: running.desired.lrpProcessGuid, index, presence });
   }
 
-  /** The ordinary record of a slot is UNCLAIMED when this is called. */
-  #place(running: Running, slot: Slot, cell: Cell): void {
-    const placement: Placement = {
-      guid: randomUUID(),
-      cell,
-      presence: Presence.ORDINARY,
-      instance: undefined,
-      isRetired: false,
-    };
+  #ordinaryRecord(slot: Slot): ActualLRP {
+    const record = this.#record(slot, Presence.ORDINARY);
+    if (record !== undefined) return record;
+    throw new Error(`no record of instance ${slot.index} of ${slot.running.desired.lrpProcessGuid}`);
+  }
+
+  /** The ordinary record of the slot is UNCLAIMED when this is called. */
+  #place(slot: Slot, cell: Cell): void {
+    const guid = randomUUID();
+    const placement: Placement = { guid, cell, presence: Presence.ORDINARY, instance: undefined, isRetired: false };
     slot.placement = placement;
-    const life = this.#live(running, slot, placement).finally(() => this.#lives.delete(placement));
+    const life = this.#live(slot, placement).finally(() => this.#lives.delete(placement));
     this.#lives.set(placement, life);
   }
 
-  async #live(running: Running, slot: Slot, placement: Placement): Promise<void> {
+  async #live(slot: Slot, placement: Placement): Promise<void> {
     const hostPorts: number[] = [];
     try {
-      const reason = await this.#run(running, slot, placement, hostPorts);
-      if (!placement.isRetired) this.#ended(running, slot, placement, reason);
+      const reason = await this.#run(slot, placement, hostPorts);
+      if (!placement.isRetired) this.#ended(slot, placement, reason);
     } finally {
       for (const port of hostPorts) this.#ports.release(port);
     }
   }
 
-  /** Returns why it ended. `hostPorts` are those that it took. */
-  async #run(running: Running, slot: Slot, placement: Placement, hostPorts: number[]): Promise<string> {
-    const { desired } = running;
+  /** Returns why it ended. Adds the ports that it takes to `hostPorts`. */
+  async #run(slot: Slot, placement: Placement, hostPorts: number[]): Promise<string> {
+    const { running, index } = slot;
     const { host, reaper, startTimeoutMs, stopGraceMs } = this.#options;
+    const process = running.desired;
     try {
-      while (hostPorts.length < desired.ports.length) hostPorts.push(await this.#ports.take());
+      while (hostPorts.length < process.ports.length) hostPorts.push(await this.#ports.take());
+      if (placement.isRetired) return "";
+      const before = this.#ordinaryRecord(slot);
+      this.#records.change([{ before, after: claimedLrp(before, placement) }]);
+      placement.instance = new AppInstance({ process, index, guid: placement.guid, host, hostPorts, reaper });
     } catch (error) {
       return asError(error).message;
     }
-    if (isRetired(placement)) return "";
-    this.#change(running, slot, (lrp) => {
-      lrp.state = "CLAIMED";
-      lrp.instanceKey = instanceKey(placement);
-    });
-    const { guid } = placement;
-    const instance = new AppInstance({ process: desired, index: slot.index, guid, host, hostPorts, reaper });
-    placement.instance = instance;
-    const isAccepting = await instance.whenAccepting(startTimeoutMs);
-    if (isRetired(placement)) {
-      await instance.exited;
-      return "";
-    }
-    if (!isAccepting) {
-      const timedOut = `Instance never healthy after ${startTimeoutMs} ms: port ${hostPorts[0] ?? ""} does not accept`;
-      const isUp = Symbol("up");
-      const ended = await Promise.race([instance.exited, Promise.resolve(isUp)]);
-      if (typeof ended === "string") return ended;
+    const { instance } = placement;
+    const beginning = await instance.whenAccepting(startTimeoutMs);
+    if (beginning === "timeout") {
       await instance.stop(stopGraceMs);
-      return timedOut;
+      return `Instance never healthy after ${startTimeoutMs} ms: nothing accepts connections on its PORT`;
     }
-    this.#runs(running, slot, placement, hostPorts);
+    if (beginning === "accepting" && !hasRetired(placement)) this.#runs(slot, placement, hostPorts);
     return await instance.exited;
   }
 
-  #runs(running: Running, slot: Slot, placement: Placement, hostPorts: readonly number[]): void {
-    const { desired } = running;
-    const { host } = this.#options;
-    const before = this.#record(running, slot, Presence.ORDINARY);
-    if (before === undefined) throw new Error(`no record of instance ${slot.index} of ${desired.lrpProcessGuid}`);
-    const after = create(ActualLRPSchema, {
-      ...clone(ActualLRPSchema, before),
-      state: "RUNNING",
-      since: nowNs(),
-      netInfo: {
-        address: host,
-        instanceAddress: host,
-        preferredAddress: PreferredAddress.HOST,
-        ports: desired.ports.map((containerPort, position) => ({ containerPort, hostPort: hostPorts[position] ?? 0 })),
-      },
-      internalRoutes: internalRoutes(desired),
-      metricTags: metricTags(desired, slot.index, placement.guid),
-      routable: true,
-      availabilityZone: placement.cell.zone,
-    });
-    const outgoing = slot.outgoing.splice(0);
+  #runs(slot: Slot, placement: Placement, hostPorts: readonly number[]): void {
+    const { guid, cell } = placement;
+    const { desired } = slot.running;
+    const ports = desired.ports.map((containerPort, position) => ({
+      containerPort,
+      hostPort: hostPorts[position] ?? 0,
+    }));
+    const before = this.#ordinaryRecord(slot);
+    const after = runningLrp(before, desired, { guid, cell, address: this.#options.host, ports });
     // A suspect one goes in the same step, an evacuating one when its cell hears of it: both after the new one runs.
-    const suspects = outgoing.filter(({ presence }) => presence === Presence.SUSPECT);
-    this.#records.change([
-      { before, after },
-      ...suspects.map(({ presence }) => ({ before: this.#record(running, slot, presence), after: undefined })),
-    ]);
-    for (const old of outgoing) this.#retire(running, slot, old);
+    const suspect = this.#record(slot, Presence.SUSPECT);
+    this.#records.change([{ before, after }, ...(suspect ? [{ before: suspect, after: undefined }] : [])]);
+    this.#retireOutgoing(slot);
   }
 
   /** A process ended that nobody had told to. */
-  #ended(running: Running, slot: Slot, placement: Placement, reason: string): void {
-    const { desired } = running;
-    const { logger, crashBackoffMs } = this.#options;
-    const position = slot.outgoing.indexOf(placement);
-    if (position >= 0) {
-      slot.outgoing.splice(position, 1);
-      this.#removeRecord(running, slot, placement.presence);
+  #ended(slot: Slot, placement: Placement, reason: string): void {
+    if (slot.outgoing.includes(placement)) {
+      slot.outgoing = slot.outgoing.filter((other) => other !== placement);
+      this.#removeRecord(slot, placement.presence);
       return;
     }
-    const before = this.#record(running, slot, Presence.ORDINARY);
-    if (before === undefined) throw new Error(`no record of instance ${slot.index} of ${desired.lrpProcessGuid}`);
-    const since = nowNs();
-    const wasStable = before.state === "RUNNING" && since - before.since >= CRASH_RESET_NS;
-    const crashCount = wasStable ? 1 : before.crashCount + 1;
-    const restartsNow = crashCount < IMMEDIATE_RESTARTS;
-    const after = create(ActualLRPSchema, {
-      ...clone(ActualLRPSchema, before),
-      state: restartsNow ? "UNCLAIMED" : "CRASHED",
-      instanceKey: {},
-      netInfo: {},
-      crashCount,
-      crashReason: reason,
-      since,
-    });
+    const { logger, crashBackoffMs } = this.#options;
+    const before = this.#ordinaryRecord(slot);
+    const wasStable = before.state === "RUNNING" && nowNs() - before.since >= CRASH_RESET_NS;
+    const crash = { crashCount: wasStable ? 1 : before.crashCount + 1, crashReason: reason };
+    const { lrpProcessGuid } = slot.running.desired;
+    logger.info({ lrpProcessGuid, index: slot.index, instanceGuid: placement.guid, ...crash }, "app crashed");
+    const next = otherCell(placement.cell);
     slot.placement = undefined;
-    this.#records.change([{ before, after }], true);
-    for (const old of slot.outgoing.splice(0)) this.#retire(running, slot, old);
-    const { guid } = placement;
-    logger.info({ lrpProcessGuid: desired.lrpProcessGuid, index: slot.index, guid, crashCount, reason }, "app crashed");
-    if (restartsNow) this.#place(running, slot, otherCell(placement.cell));
-    else if (crashCount < MAX_RESTARTS) {
-      const pauseMs = Math.min(MAX_CRASH_BACKOFF_MS, crashBackoffMs * 2 ** (crashCount - IMMEDIATE_RESTARTS));
-      slot.restart = setTimeout(() => {
-        this.#change(running, slot, (lrp) => {
-          lrp.state = "UNCLAIMED";
-          lrp.since = nowNs();
-        });
-        this.#place(running, slot, otherCell(placement.cell));
-      }, pauseMs);
+    if (crash.crashCount < FIRST_BACKED_OFF_CRASH) {
+      this.#records.change([{ before, after: homelessLrp(before, "UNCLAIMED", crash) }], true);
+      this.#place(slot, next);
+      return;
     }
+    this.#records.change([{ before, after: homelessLrp(before, "CRASHED", crash) }], true);
+    this.#retireOutgoing(slot);
+    if (crash.crashCount >= MAX_CRASHES) return;
+    const doublings = crash.crashCount - FIRST_BACKED_OFF_CRASH;
+    const restart = (): void => {
+      const crashed = this.#ordinaryRecord(slot);
+      this.#records.change([{ before: crashed, after: homelessLrp(crashed, "UNCLAIMED", crash) }]);
+      this.#place(slot, next);
+    };
+    slot.restart = setTimeout(restart, Math.min(MAX_CRASH_BACKOFF_MS, crashBackoffMs * 2 ** doublings));
   }
+}
 
-  /** Changes the ordinary record of a slot. */
-  #change(running: Running, slot: Slot, change: (lrp: ActualLRP) => void): void {
-    const before = this.#record(running, slot, Presence.ORDINARY);
-    if (before === undefined) return;
-    const after = clone(ActualLRPSchema, before);
-    change(after);
-    this.#records.change([{ before, after }]);
-  }
+/** It may have been retired while something was waited for. */
+function hasRetired(placement: Placement): boolean {
+  return placement.isRetired;
 }

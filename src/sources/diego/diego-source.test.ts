@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { Writable } from "node:stream";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Certificates, createCertificates } from "../../emulator/certificates.js";
+import { BbsRecords } from "../../emulator/diego/bbs-records.js";
+import { BbsServer } from "../../emulator/diego/bbs-server.js";
 import { decodeProcess, InstanceState, type Process } from "../../entries/entries.js";
 import { KEY_SPACES } from "../../entries/keys.js";
 import {
@@ -574,6 +576,146 @@ describe("the Diego source", () => {
     await logged.says("ECONNREFUSED");
     expect(JSON.stringify(logged.lines)).not.toContain("PRIVATE KEY");
   });
+});
+
+describe("the Diego source before the emulated BBS", () => {
+  /** The emulator's BBS server: its framing, records and events are written apart from this source. */
+  async function emulated(options: Partial<DiegoSourceOptions> = {}) {
+    const records: BbsRecords = new BbsRecords((events) => server.hub.emit(events));
+    const server = new BbsServer("127.0.0.1", 0, certificates, records);
+    await server.listen();
+    onTestFinished(() => server.close());
+    const followed = follow([server.url], options);
+    await followed.logged.says("following Diego's instances");
+    return { server, cell: new Cell(records), records, ...followed };
+  }
+
+  /** Moves instances as cells do; `index` names the instance. */
+  class Cell {
+    readonly #records: BbsRecords;
+
+    constructor(records: BbsRecords) {
+      this.#records = records;
+    }
+
+    /** From unclaimed over claimed to running. */
+    starts(guid: string, index: number): void {
+      const unclaimed = create(ActualLRPSchema, {
+        key: { processGuid: `${SHOP}-${VERSION}`, index, domain: "cf-apps" },
+        state: "UNCLAIMED",
+        metricTags: { app_id: "shop-app" },
+      });
+      this.#records.change([{ before: undefined, after: unclaimed }]);
+      this.becomes(index, { state: "CLAIMED", instanceKey: { instanceGuid: guid, cellId: "cell-1" } });
+      const ports = [{ containerPort: 8080, hostPort: 61_000 + index }];
+      this.becomes(index, { state: "RUNNING", netInfo: { address: "127.0.0.1", ports } });
+    }
+
+    becomes(index: number, changes: LrpInit, presence = Presence.ORDINARY): void {
+      const before = this.#actual(index, presence);
+      const after = create(ActualLRPSchema, changes);
+      this.#records.change([{ before, after: { ...before, ...pickSet(after, changes) } }]);
+    }
+
+    /** The instance is gone, and its index waits for a cell. */
+    crashes(index: number): void {
+      const before = this.#actual(index, Presence.ORDINARY);
+      const { instanceKey, netInfo, ...kept } = before;
+      expect([instanceKey, netInfo]).not.toContain(undefined);
+      this.#records.change([{ before, after: { ...kept, state: "UNCLAIMED", crashCount: 1 } }], true);
+    }
+
+    stops(index: number, presence = Presence.ORDINARY): void {
+      this.#records.change([{ before: this.#actual(index, presence), after: undefined }]);
+    }
+
+    #actual(index: number, presence: Presence): ActualLRP {
+      const actual = this.#records.actual({ processGuid: `${SHOP}-${VERSION}`, index, presence });
+      if (!actual) throw new Error(`no actual LRP ${index}`);
+      return actual;
+    }
+  }
+
+  /** The fields of a message that `changes` sets. */
+  function pickSet(message: ActualLRP, changes: LrpInit): Partial<ActualLRP> {
+    return Object.fromEntries(Object.entries(message).filter(([field]) => field in changes));
+  }
+
+  it("follows starts, scaling, evacuation, suspects, routability, crashes and stops, without a second list", async () => {
+    const { cell, source, writer } = await emulated();
+    cell.starts("a", 0);
+    await writer.holds(["a"]);
+    expect(writer.process()?.appGuid).toBe("shop-app");
+    cell.starts("b", 1);
+    await writer.holds(["a", "b"]);
+    cell.becomes(0, { presence: Presence.EVACUATING });
+    await writer.holds(["a EVACUATING", "b"]);
+    cell.starts("a2", 0);
+    await writer.holds(["a EVACUATING", "a2", "b"]);
+    cell.stops(0, Presence.EVACUATING);
+    await writer.holds(["a2", "b"]);
+    cell.becomes(1, { presence: Presence.SUSPECT });
+    await writer.holds(["a2", "b SUSPECT"]);
+    cell.becomes(0, { routable: false });
+    await writer.holds(["b SUSPECT"]);
+    cell.becomes(0, { routable: true });
+    await writer.holds(["a2", "b SUSPECT"]);
+    cell.crashes(0);
+    await writer.holds(["b SUSPECT"]);
+    cell.stops(1, Presence.SUSPECT);
+    await writer.holds([]);
+    expect(source.counts).toMatchObject({ lists: 1, subscriptions: 1, brokenEvents: 0, unknownEvents: 0 });
+  });
+
+  it("makes up for events that come twice or in reverse", async () => {
+    const { server, cell, writer } = await emulated();
+    server.hub.duplicateNext(3);
+    cell.starts("a", 0);
+    await writer.holds(["a"]);
+    server.hub.reverseNext(3);
+    cell.starts("b", 1);
+    await writer.holds(["a", "b"]);
+  });
+
+  it("recovers from a cut, a stall and a BBS that is down", async () => {
+    const { server, cell, writer, logged } = await emulated({ readTimeoutMs: 300 });
+    cell.starts("a", 0);
+    await writer.holds(["a"]);
+    server.hub.cut();
+    cell.starts("b", 1);
+    await writer.holds(["a", "b"]);
+    await logged.says("following Diego's instances", 2);
+    server.hub.stall(true);
+    server.stallCalls(true);
+    cell.starts("c", 2);
+    await logged.says("asking whether it is there");
+    server.hub.stall(false);
+    server.stallCalls(false);
+    await writer.holds(["a", "b", "c"]);
+    await logged.says("following Diego's instances", 3);
+    await server.close();
+    cell.stops(2);
+    await logged.says("ECONNREFUSED");
+    await server.listen();
+    await writer.holds(["a", "b"]);
+  });
+
+  it.each(["status 500", "error", "garbage", "truncated"] as const)(
+    "changes nothing for a list answered with %s, and follows when lists are good again",
+    async (bad) => {
+      const { server, cell, source, writer, logged } = await emulated({ resyncIntervalMs: 50 });
+      cell.starts("a", 0);
+      await writer.holds(["a"]);
+      server.setBadAnswer(LIST, bad);
+      await logged.says("listing actual LRPs");
+      expect(writer.process()?.instances).toHaveLength(1);
+      cell.starts("b", 1);
+      server.setBadAnswer(LIST, undefined);
+      await logged.says("following Diego's instances", 2);
+      await writer.holds(["a", "b"]);
+      expect(source.status).toMatchObject({ state: "following", lastError: undefined });
+    },
+  );
 });
 
 describe("the Diego source over the embedded log", () => {

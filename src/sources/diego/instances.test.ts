@@ -182,6 +182,14 @@ describe("an event", () => {
     expect(unknown.entry(SHOP)?.appGuid).toBe("shop-app");
   });
 
+  it("of an actual LRP that waits for an instance says whose app it will be", () => {
+    const instances = new Instances();
+    const unclaimed = { state: "UNCLAIMED", instanceKey: { instanceGuid: "", cellId: "" } };
+    expect(instances.apply(seen(lrp("", unclaimed)))).toBeUndefined();
+    expect(instances.apply(seen(lrp("a", { metricTags: {} })))).toBe(SHOP);
+    expect(instances.entry(SHOP)?.appGuid).toBe("shop-app");
+  });
+
   it("takes an instance out when it crashes, and older events do not bring it back", () => {
     const instances = listed(lrp("a", tag(3)));
     expect(instances.apply({ kind: "crashed", instanceGuid: "a" })).toBe(SHOP);

@@ -48,6 +48,11 @@ export class Instances {
   readonly #records = new Map<string, InstanceRecord>();
   /** Instances that an event removed: a list that was read before, or an older event, must not bring them back. */
   readonly #removed = new Map<string, Tombstone>();
+  /**
+   * App guids by process, of actual LRPs that wait for an instance: the events with which it comes will not say it.
+   * Those that still wait when a list is read come up in it again.
+   */
+  readonly #announcedAppGuids = new Map<string, string>();
   /** Of 250,000 instances many share a cell, an address, a version: such strings are kept once. */
   readonly #strings = new Map<string, string>();
   readonly #onLeftOut: (sighting: Sighting) => void;
@@ -101,6 +106,7 @@ export class Instances {
     // Only events that overlap with the list before this one may still arrive out of order.
     for (const [guid, tombstone] of this.#removed) if (tombstone.touched < number - 1) this.#removed.delete(guid);
     this.#strings.clear();
+    this.#announcedAppGuids.clear();
     const differences: Description[] = [];
     return {
       take: (sighting) => {
@@ -169,7 +175,9 @@ export class Instances {
   #describe(sighting: Sighting): Description | undefined {
     const description = describe(sighting);
     if (description === undefined) this.#onLeftOut(sighting);
-    return description?.guid === "" ? undefined : description;
+    if (description?.guid !== "") return description;
+    if (description.appGuid !== "") this.#announcedAppGuids.set(description.processGuid, description.appGuid);
+    return undefined;
   }
 
   #withSharedStrings(description: Description): Description {
@@ -198,8 +206,7 @@ export class Instances {
   #put(description: Description, seen: Pick<InstanceRecord, "listed" | "touched">): string | undefined {
     const { guid, processGuid, version, appGuid, lrpIndex, epoch, index, served } = description;
     const before = this.#records.get(guid);
-    const process = this.#processes.get(processGuid) ?? { guid: processGuid, appGuid: "", records: [] };
-    this.#processes.set(processGuid, process);
+    const process = this.#processes.get(processGuid) ?? this.#addProcess(processGuid);
     const { listed, touched } = seen;
     const record = { guid, process, version, lrpIndex, epoch, index, served, listed, touched };
     process.records = [...process.records.filter((sibling) => sibling !== before), record];
@@ -207,6 +214,13 @@ export class Instances {
     this.#removed.delete(guid);
     const learned = learnAppGuid(process, appGuid);
     return learned || !isSameServing(before?.served, served) ? processGuid : undefined;
+  }
+
+  #addProcess(guid: string): ProcessRecord {
+    const process = { guid, appGuid: this.#announcedAppGuids.get(guid) ?? "", records: [] };
+    this.#processes.set(guid, process);
+    this.#announcedAppGuids.delete(guid);
+    return process;
   }
 
   /** Returns the guid of its process where the process's entry is another now. */
