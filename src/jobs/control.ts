@@ -17,6 +17,8 @@ export async function startControl(config: DiegoConfig, log: MeshLog, logger: Lo
     certificate: certificate ?? "",
     key: key ?? "",
     resyncIntervalMs: config.resyncIntervalMs,
+    // After a restart, what a list lacks may only be late: the log says what was there.
+    readStored: () => log.read(KEY_SPACES.diegoProcesses),
     logger,
   });
   return startSource(source, KEY_SPACES.diegoProcesses, log);

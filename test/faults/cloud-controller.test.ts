@@ -34,7 +34,7 @@ describe("while Cloud Controller misbehaves", () => {
   ])(
     "nothing that serves changes when it $name, the status says why, and it recovers",
     async ({ name, rule, error }) => {
-      const host = `after-${name.replaceAll(" ", "-")}`;
+      const host = `after-${name.replaceAll(" ", "-")}`.toLowerCase();
       const load = startLoad(mesh.routerPort, "serving.mesh.localhost", 1);
       const fault = mesh.foundation.faults.inject(rule);
       await eventually(() => status().state === "retrying");

@@ -80,9 +80,20 @@ describe("an app's life", () => {
     const host = "crasher.mesh.localhost";
     await mesh.answers(host, 200);
     const load = startLoad(mesh.routerPort, host);
-    const { guid } = (await mesh.client.get(host)).json;
-    await mesh.client.get(host, `/exit?guid=${guid}`).catch(() => undefined);
-    await eventually(async () => (await indexes(host, 4)).length === 2, 20_000);
+    const { guid, index } = (await mesh.client.get(host)).json;
+    const pid = mesh.diego.pid(await mesh.lrpProcessGuid("crasher"), index);
+    if (pid === undefined) throw new Error("the instance has a process");
+    process.kill(pid, "SIGKILL");
+    // Another one takes its place.
+    const guids = async () => {
+      const seen = new Set<string>();
+      for (let sent = 0; sent < 4; sent += 1) seen.add((await mesh.client.get(host)).json.guid);
+      return seen;
+    };
+    await eventually(async () => {
+      const seen = await guids();
+      return seen.size === 2 && !seen.has(guid);
+    }, 20_000);
     expect((await load.stop()).failures).toEqual([]);
   });
 });

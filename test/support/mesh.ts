@@ -40,6 +40,8 @@ export interface TestMesh {
   /** Pushes a sample app. */
   app(name: string, options?: { instances?: number }): Promise<void>;
   appGuid(name: string): string;
+  /** Diego's guid of the app's web process, as it is now. */
+  lrpProcessGuid(name: string): Promise<string>;
   /** Makes a route, and its domain when there is none yet; one with destinations is known to the router when this resolves. Returns its guid. */
   route(host: string, options?: { path?: string; domain?: string; to?: readonly Destination[] }): Promise<string>;
   /** Replaces the destinations of a route. */
@@ -94,7 +96,8 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
         runDirectory: join(directory, "run"),
         concurrency,
         drainTimeMs: 0,
-        orphanTimeoutMs: 2_000,
+        // A test that ends the agent starts the next one within this.
+        orphanTimeoutMs: separateRouter ? 20_000 : 2_000,
       },
       cloudController: {
         url: foundation.apiUrl,
@@ -146,6 +149,11 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
     appGuid,
     map,
     proxy,
+    async lrpProcessGuid(name) {
+      const found = await api.call("GET", `/v3/apps/${appGuid(name)}/processes/web`);
+      const { guid, version } = found as { guid: string; version: string };
+      return `${guid}-${version}`;
+    },
     async app(name, { instances = 1 } = {}) {
       instancesOf.set(name, instances);
       const { guid } = await foundation.pushSample(name, "hello", { instances });

@@ -1,5 +1,6 @@
 /** A client of the BBS that takes nothing for granted: it reads the bytes of the connection. */
 import { once } from "node:events";
+import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
 import { buffer } from "node:stream/consumers";
 import { connect, type TLSSocket } from "node:tls";
@@ -28,7 +29,7 @@ export interface RawBbs {
   readonly certificates: Certificates;
 }
 
-/** Rejects on anything but HTTP 200 with a whole message; `undefined` sends an empty body. */
+/** Rejects on anything but HTTP 200 with a whole message. */
 export async function call<Response extends DescMessage>(
   { url, certificates }: RawBbs,
   path: string,
@@ -42,7 +43,7 @@ export async function call<Response extends DescMessage>(
     ...{ ca, cert: client.certificate, key: client.key, agent: false },
   });
   sent.end(body);
-  const [response] = (await once(sent, "response")) as [import("node:http").IncomingMessage];
+  const [response] = (await once(sent, "response")) as [IncomingMessage];
   const answer = await buffer(response);
   if (response.statusCode !== 200) throw new Error(`status ${response.statusCode ?? 0}`);
   return fromBinary(responseSchema, answer);
@@ -58,83 +59,65 @@ export interface Frame {
   readonly data: string;
 }
 
-const NEXT_CHUNK = /^([0-9a-f]+);\r\n/;
+const EVENTS_PATH = "/v1/events/lrp_instances.r1";
 
 /** The event stream, frame by frame, as long as the connection is open. */
 export class RawEvents {
   readonly socket: TLSSocket;
-  readonly head: string;
-  readonly frames: AsyncGenerator<Frame>;
-  #buffered: string;
+  readonly #chunks: AsyncIterator<string>;
+  #buffered = "";
 
-  private constructor(socket: TLSSocket, head: string, buffered: string) {
-    this.socket = socket;
-    this.head = head;
-    this.#buffered = buffered;
-    this.frames = this.#read();
+  private constructor(socket: TLSSocket) {
+    this.socket = socket.setEncoding("latin1");
+    this.#chunks = socket[Symbol.asyncIterator]() as AsyncIterator<string>;
   }
 
-  static async open({ url, certificates }: RawBbs, cellId = ""): Promise<RawEvents> {
+  /** Resolves with the stream and the head of the response. */
+  static async open({ url, certificates }: RawBbs, cellId = ""): Promise<{ events: RawEvents; head: string }> {
     const { hostname, port } = new URL(url);
     const { ca, client } = certificates;
     const socket = connect({ host: hostname, port: Number(port), ca, cert: client.certificate, key: client.key });
     await once(socket, "secureConnect");
-    socket.setEncoding("latin1");
-    const body = toBinary(EventsByCellIdSchema, create(EventsByCellIdSchema, { cellId }));
-    socket.write(
-      `POST /v1/events/lrp_instances.r1 HTTP/1.1\r\nHost: ${hostname}\r\nContent-Length: ${body.length}\r\n\r\n`,
-    );
+    const body = encode(EventsByCellIdSchema, { cellId });
+    socket.write(`POST ${EVENTS_PATH} HTTP/1.1\r\nHost: ${hostname}\r\nContent-Length: ${body.length}\r\n\r\n`);
     socket.write(body);
-    let received = "";
-    while (!received.includes("\r\n\r\n")) received += String((await once(socket, "data"))[0]);
-    // What comes is kept until somebody reads it.
-    socket.pause();
-    const end = received.indexOf("\r\n\r\n") + 4;
-    return new RawEvents(socket, received.slice(0, end), received.slice(end));
+    const events = new RawEvents(socket);
+    return { events, head: await events.#take(/^.*?\r\n\r\n/s) };
   }
 
-  /** The next frame; rejects when the connection ends. */
+  /** The next frame; rejects when the connection ends before. */
   async next(): Promise<Frame> {
-    const { value, done } = (await this.frames.next()) as IteratorResult<Frame>;
-    if (done === true) throw new Error("the event stream ended");
-    return value as Frame;
+    const chunkHead = await this.#take(/^[0-9a-f]+;\r\n/);
+    const length = Number.parseInt(chunkHead, 16);
+    const chunk = await this.#take(new RegExp(`^.{${length}}\r\n`, "s"));
+    const [, id, name, data] = /^id: (\d+)\nevent: (\w+)\ndata: (.*)\n\n\r\n$/.exec(chunk) ?? [];
+    if (id === undefined || name === undefined || data === undefined) throw new Error(`no frame: ${chunk}`);
+    return { id: Number(id), name, data };
   }
 
-  /** Frames up to the first one that fits, that one included. */
-  async until(fits: (frame: Frame) => boolean): Promise<readonly Frame[]> {
-    const frames = [await this.next()];
-    while (!fits(frames.at(-1) as Frame)) frames.push(await this.next());
-    return frames;
+  /** So many frames, in words. */
+  async words(count: number): Promise<readonly string[]> {
+    const words: string[] = [];
+    while (words.length < count) words.push(inWords(await this.next()));
+    return words;
   }
 
   close(): void {
     this.socket.destroy();
   }
 
-  async *#read(): AsyncGenerator<Frame> {
+  async #take(pattern: RegExp): Promise<string> {
     for (;;) {
-      const [chunkHead, length] = NEXT_CHUNK.exec(this.#buffered) ?? [];
-      const size = chunkHead === undefined ? 0 : chunkHead.length + Number.parseInt(length ?? "", 16) + 2;
-      if (chunkHead !== undefined && this.#buffered.length >= size) {
-        yield parseFrame(this.#buffered.slice(chunkHead.length, size - 2));
-        this.#buffered = this.#buffered.slice(size);
-        continue;
+      const found = pattern.exec(this.#buffered)?.[0];
+      if (found !== undefined) {
+        this.#buffered = this.#buffered.slice(found.length);
+        return found;
       }
-      if (this.socket.destroyed || this.socket.readableEnded) return;
-      const closed = once(this.socket, "close").then(() => undefined);
-      this.socket.resume();
-      const data = await Promise.race([once(this.socket, "data"), closed]);
-      this.socket.pause();
-      if (data === undefined) return;
-      this.#buffered += String(data[0]);
+      const chunk = await this.#chunks.next();
+      if (chunk.done === true) throw new Error("the event stream ended");
+      this.#buffered += chunk.value;
     }
   }
-}
-
-function parseFrame(text: string): Frame {
-  const [, id, name, data] = /^id: (\d+)\nevent: (\w+)\ndata: (.*)\n\n$/.exec(text) ?? [];
-  if (id === undefined || name === undefined || data === undefined) throw new Error(`no frame: ${text}`);
-  return { id: Number(id), name, data };
 }
 
 const bytesOf = (data: string): Uint8Array => Buffer.from(data, "base64");

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { Agent, get, type IncomingMessage, request as httpRequest } from "node:http";
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
@@ -6,6 +7,7 @@ import { buffer, json } from "node:stream/consumers";
 import { Client, credentials, type ServiceError } from "@grpc/grpc-js";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { WebSocket } from "ws";
+import { built } from "../../../test/support/built.js";
 import { type SampleApp, startSampleApp } from "./app.js";
 import type { Answer } from "./requests.js";
 
@@ -204,5 +206,21 @@ describe("sample app that drains", () => {
     await app.drain();
     const [code] = (await webSocketClosed) as [number];
     expect(code).toBe(1_001);
+  });
+});
+
+describe("sample app as a process", () => {
+  it("takes its greeting from its arguments, and ends with exit code 0 after SIGTERM", async () => {
+    const child = spawn(process.execPath, [built("src/emulator/sample-app/main.ts"), "hola"], {
+      env: { PORT: "0", VCAP_APPLICATION: JSON.stringify({ name: "shop" }), LAME_DUCK_MS: "0" },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    const [line] = (await once(child.stdout, "data")) as [Buffer];
+    const port = /hola: listening on port (\d+)/.exec(line.toString())?.[1] ?? "";
+    const response = await fetch(`http://127.0.0.1:${port}`);
+    expect(await response.json()).toMatchObject({ app: "shop", greeting: "hola", index: 0 });
+    child.kill("SIGTERM");
+    expect(await once(child, "exit")).toEqual([0, null]);
   });
 });

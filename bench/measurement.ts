@@ -1,0 +1,21 @@
+/** What the benchmarks measure, and what it is judged by. */
+
+export const PARTS = ["log", "start", "memory", "cold", "changes", "cpu"] as const;
+export type Part = (typeof PARTS)[number];
+
+/** In the unit of what is measured. */
+export type Goal = { readonly atMost: number } | { readonly atLeast: number };
+
+export interface Measurement {
+  readonly what: string;
+  readonly value: number;
+  readonly unit: string;
+  readonly goal?: Goal | undefined;
+  /** How it came about: samples, spread, what else is in it. */
+  readonly note?: string | undefined;
+}
+
+/** How many times as bad as the goal: at most 1 when it is met. */
+export function shareOfGoal({ value }: Measurement, goal: Goal): number {
+  return "atMost" in goal ? value / goal.atMost : goal.atLeast / value;
+}
