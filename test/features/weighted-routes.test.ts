@@ -31,6 +31,17 @@ describe("weighted routes", () => {
     expect(await mesh.client.shares(`${host}.mesh.localhost`)).toEqual({ blue, green });
   });
 
+  it("gives each of 100 destinations one of 100 requests", async () => {
+    const names = Array.from({ length: 100 }, (_, index) => `one-of-${index}`);
+    // A hundred processes would say no more about the mesh: their instances are listeners of this test.
+    await Promise.all(names.map((name) => mesh.stubApp(name)));
+    await mesh.route("hundred", { to: names.map((app) => ({ app, weight: 1 })) });
+    await mesh.answers("hundred.mesh.localhost", 200);
+    expect(await mesh.client.shares("hundred.mesh.localhost")).toEqual(
+      Object.fromEntries(names.map((name) => [name, 1])),
+    );
+  });
+
   it("gives the share of an app with nothing running to its siblings", async () => {
     await mesh.route("idle-sibling", {
       to: [

@@ -1,5 +1,7 @@
 /** A whole mesh for a test: an emulated foundation, the jobs, a real Envoy, and apps that run. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseConfig } from "../../src/config/config.js";
@@ -39,6 +41,8 @@ export interface TestMesh {
   readonly client: Client;
   /** Pushes a sample app. */
   app(name: string, options?: { instances?: number }): Promise<void>;
+  /** An app whose only instance is a listener of the test; it answers with the app's name. */
+  stubApp(name: string): Promise<void>;
   appGuid(name: string): string;
   /** Diego's guid of the app's web process, as it is now. */
   lrpProcessGuid(name: string): Promise<string>;
@@ -127,6 +131,12 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
     if (guid === undefined) throw new Error(`no app ${name} in this test`);
     return guid;
   };
+  const lrpGuid = async (name: string) => {
+    const found = await api.call("GET", `/v3/apps/${appGuid(name)}/processes/web`);
+    const { guid, version } = found as { guid: string; version: string };
+    return `${guid}-${version}`;
+  };
+  const listeners: Server[] = [];
   const proxy = () => {
     const [only] = jobs.router?.status.proxies ?? [];
     if (!only) throw new Error("no Envoy is connected");
@@ -149,11 +159,22 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
     appGuid,
     map,
     proxy,
-    async lrpProcessGuid(name) {
-      const found = await api.call("GET", `/v3/apps/${appGuid(name)}/processes/web`);
-      const { guid, version } = found as { guid: string; version: string };
-      return `${guid}-${version}`;
+    async stubApp(name) {
+      appGuids.set(
+        name,
+        await api.create("/v3/apps", { name, relationships: { space: { data: { guid: spaceGuid } } } }),
+      );
+      instancesOf.set(name, 1);
+      const listener = createServer((_request, response) => response.end(JSON.stringify({ app: name })));
+      await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+      listeners.push(listener);
+      const { port: hostPort } = listener.address() as AddressInfo;
+      const lrpProcessGuid = await lrpGuid(name);
+      await diego.addSyntheticProcesses([
+        { lrpProcessGuid, appGuid: appGuid(name), instances: 1, routes: {}, hostPort },
+      ]);
     },
+    lrpProcessGuid: lrpGuid,
     async app(name, { instances = 1 } = {}) {
       instancesOf.set(name, instances);
       const { guid } = await foundation.pushSample(name, "hello", { instances });
@@ -197,6 +218,10 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
     async stop() {
       client.close();
       await jobs.stop();
+      for (const listener of listeners) {
+        listener.closeAllConnections();
+        listener.close();
+      }
       await foundation.close();
       await diego.close();
       await rm(directory, { recursive: true, force: true });

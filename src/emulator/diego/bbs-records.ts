@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { clone, create, equals, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, equals, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import {
   type ActualLRP,
   type ActualLRPKey,
@@ -31,14 +31,17 @@ interface ProcessRecords {
   readonly actuals: Map<string, Uint8Array>;
 }
 
+/** Makes the events of a change; not called when nobody follows them, which most of the cost of a change is. */
+export type MakeEvents = () => readonly BbsEvent[];
+
 /** The BBS's database: what is desired and what is actual. Every change goes to `emit`, as the events that the BBS sends. */
 export class BbsRecords {
   readonly #processes = new Map<string, ProcessRecords>();
-  readonly #emit: (events: readonly BbsEvent[]) => void;
+  readonly #emit: (makeEvents: MakeEvents) => void;
   /** False: Cloud Controller has not confirmed for a while that what is desired is complete. */
   isDomainFresh = true;
 
-  constructor(emit: (events: readonly BbsEvent[]) => void) {
+  constructor(emit: (makeEvents: MakeEvents) => void) {
     this.#emit = emit;
   }
 
@@ -68,7 +71,7 @@ export class BbsRecords {
       after.modificationTag = nextTag(before.modificationTag);
     }
     this.#recordsOf(init.processGuid).desired = encodeDesired(after);
-    this.#emit([desiredEvent(before, after)]);
+    this.#emit(() => [desiredEvent(before, after)]);
   }
 
   /** Its actual records stay, until each is removed. */
@@ -78,7 +81,7 @@ export class BbsRecords {
     const records = this.#recordsOf(processGuid);
     records.desired = undefined;
     this.#forgetIfEmpty(processGuid, records);
-    this.#emit([desiredEvent(before, undefined)]);
+    this.#emit(() => [desiredEvent(before, undefined)]);
   }
 
   actual(key: ActualKey): ActualLRP | undefined {
@@ -95,19 +98,20 @@ export class BbsRecords {
     return this.actualBytes(processGuid).map((bytes) => fromBinary(ActualLRPSchema, bytes));
   }
 
-  /** Makes changes that belong together. Modification tags are set here. */
+  /** Makes changes that belong together. Modification tags are set here, in the messages that are given. */
   change(changes: readonly ActualChange[], isCrash = false): void {
-    const tagged = changes.map(({ before, after }) => ({ before, after: after && withTag(after, before) }));
-    for (const { before } of tagged) if (before !== undefined) this.#actualsOf(before).delete(slotOf(before));
-    for (const { after } of tagged) {
-      if (after !== undefined) this.#actualsOf(after).set(slotOf(after), toBinary(ActualLRPSchema, after));
+    for (const { before } of changes) if (before !== undefined) this.#actualsOf(before).delete(slotOf(before));
+    for (const { before, after } of changes) {
+      if (after === undefined) continue;
+      after.modificationTag = before === undefined ? newTag() : nextTag(before.modificationTag);
+      this.#actualsOf(after).set(slotOf(after), toBinary(ActualLRPSchema, after));
     }
-    for (const { before } of tagged) {
+    for (const { before } of changes) {
       const processGuid = before?.key?.processGuid;
       const records = processGuid === undefined ? undefined : this.#processes.get(processGuid);
       if (processGuid !== undefined && records !== undefined) this.#forgetIfEmpty(processGuid, records);
     }
-    this.#emit(actualEvents(tagged, isCrash));
+    this.#emit(() => actualEvents(changes, isCrash));
   }
 
   #recordsOf(processGuid: string): ProcessRecords {
@@ -146,12 +150,6 @@ function encodeDesired(lrp: DesiredLRP): { routingInfo: Uint8Array; rest: Uint8A
   });
   const rest = create(DesiredLRPSchema, { ports, metricsGuid, annotation, placementTags });
   return { routingInfo: toBinary(DesiredLRPSchema, routingInfo), rest: toBinary(DesiredLRPSchema, rest) };
-}
-
-function withTag(after: ActualLRP, before: ActualLRP | undefined): ActualLRP {
-  const tagged = clone(ActualLRPSchema, after);
-  tagged.modificationTag = before === undefined ? newTag() : nextTag(before.modificationTag);
-  return tagged;
 }
 
 function newTag(): ModificationTag {

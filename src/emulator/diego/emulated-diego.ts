@@ -5,7 +5,6 @@ import type { Logger } from "../../lib/logger.js";
 import { Reaper } from "../../lib/reaper.js";
 import type { Certificates } from "../certificates.js";
 import type { OutputLine } from "./app-instance.js";
-import type { BbsEvent } from "./bbs-events.js";
 import { BbsRecords } from "./bbs-records.js";
 import { BbsServer } from "./bbs-server.js";
 import { Cells } from "./cells.js";
@@ -59,8 +58,8 @@ export async function startDiego(options: DiegoOptions): Promise<EmulatedDiego> 
   const { crashBackoffMs = CRASH_BACKOFF_MS } = options;
   // One listener for each caller of whenRunning.
   const changes = new EventEmitter().setMaxListeners(0);
-  const records: BbsRecords = new BbsRecords((events: readonly BbsEvent[]) => {
-    server.hub.emit(events);
+  const records: BbsRecords = new BbsRecords((makeEvents) => {
+    server.hub.emit(makeEvents);
     changes.emit("changed");
   });
   const server = new BbsServer(host, bbsPort, certificates, records);

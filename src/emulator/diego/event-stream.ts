@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import type { BbsEvent } from "./bbs-events.js";
+import type { MakeEvents } from "./bbs-records.js";
 
 /** A client that is so many events behind is cut off, as by the BBS. */
 const MAX_QUEUED = 1_024;
@@ -96,8 +97,9 @@ export class EventHub {
     socket.once("close", () => this.#streams.delete(stream));
   }
 
-  emit(events: readonly BbsEvent[]): void {
-    for (const event of events) {
+  emit(makeEvents: MakeEvents): void {
+    if (this.#streams.size === 0 && this.#reverseCount === 0) return;
+    for (const event of makeEvents()) {
       if (this.#reverseCount > 0) {
         this.#held.push(event);
         if (this.#held.length < this.#reverseCount) continue;

@@ -139,6 +139,6 @@ export class DiegoFaults {
   }
 
   #send(name: string, data: string): void {
-    this.#server.hub.emit([{ name, data, cellId: undefined }]);
+    this.#server.hub.emit(() => [{ name, data, cellId: undefined }]);
   }
 }

@@ -1,0 +1,102 @@
+/** What routes cost in memory: each figure is the difference to a router without routes, per route. */
+import { hitEach } from "./connection.js";
+import type { Measurement } from "./measurement.js";
+import { residentMemory, type ResidentMemory } from "./process-usage.js";
+import type { RouterProcess } from "./router-process.js";
+import type { Stage } from "./stage.js";
+
+/** Hosts that are asked for, to see what an active one costs. */
+const ACTIVE_HOSTS = 1_000;
+const PART_OF_HOSTS = 0.2;
+
+interface RouterMemory {
+  readonly agent: ResidentMemory;
+  /** What the agent uses of its heap after a full collection. */
+  readonly agentHeapBytes: number;
+  readonly agentAfterCollection: ResidentMemory;
+  readonly envoy: EnvoyMemory;
+}
+
+interface EnvoyMemory {
+  readonly resident: ResidentMemory;
+  readonly allocatedBytes: number;
+}
+
+export async function measureMemory(stage: Stage, router: RouterProcess): Promise<readonly Measurement[]> {
+  const { routeCount, goals, signal } = stage;
+  const empty = await stage.startRouter(true);
+  const without = await routerMemory(empty);
+  await empty.stop();
+  const idle = await routerMemory(router);
+  if (!without || !idle || !router.pids) {
+    stage.progress(`memory is not measured on ${process.platform}, only on Linux`);
+    return [];
+  }
+  const active = stage.coldHosts(Math.min(ACTIVE_HOSTS, Math.floor(routeCount * PART_OF_HOSTS)));
+  await hitEach(router.port, active, 1, signal);
+  const busy = await envoyMemory(router, router.pids.envoy);
+
+  const perRoute = (of: (memory: RouterMemory) => number) => (of(idle) - of(without)) / routeCount;
+  const perActive = (of: (memory: EnvoyMemory) => number) => (of(busy) - of(idle.envoy)) / active.length;
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
+  const unit = "B/route";
+  return [
+    {
+      what: "memory: agent, resident",
+      value: perRoute(({ agent }) => agent.totalBytes),
+      unit,
+      goal: goals.agentBytesPerRoute,
+      note: `${megabytes(idle.agent.totalBytes)} in all, ${megabytes(without.agent.totalBytes)} without routes`,
+    },
+    {
+      what: "memory: agent, resident, without pages of files",
+      value: perRoute(({ agent }) => agent.totalBytes - agent.fileBytes),
+      unit,
+      note: "the mapped log is such a file",
+    },
+    {
+      what: "memory: agent, resident after a full collection, without pages of files",
+      value: perRoute(({ agentAfterCollection: { totalBytes, fileBytes } }) => totalBytes - fileBytes),
+      unit,
+    },
+    { what: "memory: agent, heap in use", value: perRoute(({ agentHeapBytes }) => agentHeapBytes), unit },
+    {
+      what: "memory: Envoy, resident, idle route",
+      value: perRoute(({ envoy }) => envoy.resident.totalBytes),
+      unit,
+      goal: goals.envoyBytesPerIdleRoute,
+      note: `${megabytes(idle.envoy.resident.totalBytes)} in all, ${megabytes(without.envoy.resident.totalBytes)} without routes`,
+    },
+    {
+      what: "memory: Envoy, allocated, idle route",
+      value: perRoute(({ envoy }) => envoy.allocatedBytes),
+      unit,
+    },
+    {
+      what: "memory: Envoy, resident, active host",
+      value: perActive(({ resident }) => resident.totalBytes) / 1_000,
+      unit: "kB/host",
+      note: `${active.length} hosts, each with a connection to its app; one worker`,
+    },
+    {
+      what: "memory: Envoy, allocated, active host",
+      value: perActive(({ allocatedBytes }) => allocatedBytes) / 1_000,
+      unit: "kB/host",
+    },
+  ];
+}
+
+/** undefined where the system does not show processes. */
+async function routerMemory(router: RouterProcess): Promise<RouterMemory | undefined> {
+  if (!router.pids) return undefined;
+  const { agent: agentPid, envoy: envoyPid } = router.pids;
+  const agent = await residentMemory(agentPid);
+  const envoy = await envoyMemory(router, envoyPid);
+  const { heapUsed } = await router.collectedMemory();
+  return { agent, envoy, agentHeapBytes: heapUsed, agentAfterCollection: await residentMemory(agentPid) };
+}
+
+async function envoyMemory({ admin }: RouterProcess, pid: number): Promise<EnvoyMemory> {
+  const { allocatedBytes } = await admin.memory();
+  return { allocatedBytes, resident: await residentMemory(pid) };
+}
