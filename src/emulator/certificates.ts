@@ -1,5 +1,5 @@
 /** The emulated foundation's own certificate authority, and the certificates it issues: EC P-256, in PEM. */
-import "./reflect-metadata.js";
+import "reflect-metadata";
 import { randomBytes, webcrypto } from "node:crypto";
 import {
   AuthorityKeyIdentifierExtension,

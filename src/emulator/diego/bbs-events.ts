@@ -1,5 +1,5 @@
 /** The BBS's events: their names, their bytes, and which ones a change of records makes. */
-import { create, equals, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import {
   type ActualLRP,
   ActualLRPCrashedEventSchema,
@@ -7,7 +7,6 @@ import {
   ActualLRPInstanceChangedEventSchema,
   ActualLRPInstanceCreatedEventSchema,
   ActualLRPInstanceRemovedEventSchema,
-  ActualLRPSchema,
   type DesiredLRP,
   DesiredLRPChangedEventSchema,
   DesiredLRPCreatedEventSchema,
@@ -62,7 +61,6 @@ interface Scored {
 function eventsOf({ before, after }: ActualChange, isCrash: boolean): readonly Scored[] {
   if (after === undefined) return before === undefined ? [] : [removedEvent(before)];
   if (before === undefined) return [createdEvent(after)];
-  if (equals(ActualLRPSchema, before, after)) return [];
   const losesItsCell = before.state !== "UNCLAIMED" && after.state === "UNCLAIMED";
   const moved = losesItsCell ? [createdEvent(after), removedEvent(before)] : [changedEvent(before, after)];
   return isCrash ? [crashedEvent(before, after), ...moved] : moved;

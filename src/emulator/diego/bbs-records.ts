@@ -31,7 +31,7 @@ interface ProcessRecords {
   readonly actuals: Map<string, Uint8Array>;
 }
 
-/** Makes the events of a change; not called when nobody follows them, which most of the cost of a change is. */
+/** Makes the events of a change. Encoding them is much of its cost, so whoever has nobody to send them to doesn't call it. */
 export type MakeEvents = () => readonly BbsEvent[];
 
 /** The BBS's database: what is desired and what is actual. Every change goes to `emit`, as the events that the BBS sends. */
@@ -100,7 +100,11 @@ export class BbsRecords {
 
   /** Makes changes that belong together. Modification tags are set here, in the messages that are given. */
   change(changes: readonly ActualChange[], isCrash = false): void {
-    for (const { before } of changes) if (before !== undefined) this.#actualsOf(before).delete(slotOf(before));
+    for (const { before, after } of changes) {
+      // One that keeps its slot keeps its place in the lists.
+      const staysThere = before !== undefined && after !== undefined && slotOf(before) === slotOf(after);
+      if (before !== undefined && !staysThere) this.#actualsOf(before).delete(slotOf(before));
+    }
     for (const { before, after } of changes) {
       if (after === undefined) continue;
       after.modificationTag = before === undefined ? newTag() : nextTag(before.modificationTag);

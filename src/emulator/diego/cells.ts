@@ -29,6 +29,8 @@ export interface CellsOptions {
   readonly startTimeoutMs: number;
   /** Pause before the restart after the third crash, in milliseconds; it doubles with each further one. */
   readonly crashBackoffMs: number;
+  /** From the start of a replacement until the cell of the old instance hears of it, in milliseconds. */
+  readonly cellPollMs: number;
   readonly records: BbsRecords;
   readonly reaper: Reaper;
   readonly logger: Logger;
@@ -42,6 +44,8 @@ interface Placement {
   instance: AppInstance | undefined;
   /** Nobody wants it any more: its record is gone, and its end is no crash. */
   isRetired: boolean;
+  /** Of an outgoing one whose replacement runs. */
+  retirement: NodeJS.Timeout | undefined;
 }
 
 /** An index of a process. */
@@ -120,8 +124,9 @@ export class Cells {
   }
 
   /**
-   * Makes an instance that runs EVACUATING or SUSPECT, and starts another in the other cell. The old one is removed and
-   * stopped when the new one runs, or has crashed too often to be started at once.
+   * Makes an instance that runs EVACUATING or SUSPECT, and starts another in the other cell. When the new one runs, the
+   * record of a suspect one goes in the same step; that of an evacuating one goes, and both are stopped, when their cell
+   * hears of it. All of this happens at once when the new one has crashed too often to be started again.
    */
   replace(lrpProcessGuid: string, index: number, presence: Presence.EVACUATING | Presence.SUSPECT): void {
     const slot = this.#slot(lrpProcessGuid, index);
@@ -157,6 +162,7 @@ export class Cells {
     for (const { slots } of this.#processes.values()) for (const slot of slots.values()) clearTimeout(slot.restart);
     const lives = [...this.#lives];
     for (const [placement] of lives) {
+      clearTimeout(placement.retirement);
       placement.isRetired = true;
       void placement.instance?.stop(stopGraceMs);
     }
@@ -186,6 +192,7 @@ export class Cells {
   }
 
   #retire(slot: Slot, placement: Placement): void {
+    clearTimeout(placement.retirement);
     placement.isRetired = true;
     void placement.instance?.stop(this.#options.stopGraceMs);
     this.#removeRecord(slot, placement.presence);
@@ -215,7 +222,10 @@ export class Cells {
   /** The ordinary record of the slot is UNCLAIMED when this is called. */
   #place(slot: Slot, cell: Cell): void {
     const guid = randomUUID();
-    const placement: Placement = { guid, cell, presence: Presence.ORDINARY, instance: undefined, isRetired: false };
+    const placement: Placement = {
+      ...{ guid, cell, presence: Presence.ORDINARY, instance: undefined },
+      ...{ isRetired: false, retirement: undefined },
+    };
     slot.placement = placement;
     const life = this.#live(slot, placement).finally(() => this.#lives.delete(placement));
     this.#lives.set(placement, life);
@@ -264,15 +274,20 @@ export class Cells {
     }));
     const before = this.#ordinaryRecord(slot);
     const after = runningLrp(before, desired, { guid, cell, address: this.#options.host, ports });
-    // A suspect one goes in the same step, an evacuating one when its cell hears of it: both after the new one runs.
     const suspect = this.#record(slot, Presence.SUSPECT);
     this.#records.change([{ before, after }, ...(suspect ? [{ before: suspect, after: undefined }] : [])]);
-    this.#retireOutgoing(slot);
+    for (const old of slot.outgoing) {
+      old.retirement ??= setTimeout(() => {
+        slot.outgoing = slot.outgoing.filter((other) => other !== old);
+        this.#retire(slot, old);
+      }, this.#options.cellPollMs);
+    }
   }
 
   /** A process ended that nobody had told to. */
   #ended(slot: Slot, placement: Placement, reason: string): void {
     if (slot.outgoing.includes(placement)) {
+      clearTimeout(placement.retirement);
       slot.outgoing = slot.outgoing.filter((other) => other !== placement);
       this.#removeRecord(slot, placement.presence);
       return;

@@ -462,7 +462,7 @@ describe("a crash", () => {
 
 describe("faults", () => {
   it("move an instance away while it serves", async () => {
-    const test = await start();
+    const test = await start({ cellPollMs: 10 });
     await test.diego.desire(app());
     await test.running(1);
     const events = await test.events();
@@ -482,8 +482,8 @@ describe("faults", () => {
     expect(lrp?.instanceKey?.cellId).not.toBe(old?.instanceKey?.cellId);
   });
 
-  it("make an instance suspect until its replacement runs", async () => {
-    const test = await start();
+  it("make an instance suspect until its replacement runs, and stop it then", async () => {
+    const test = await start({ cellPollMs: 10 });
     await test.diego.desire(script(LISTEN));
     await test.running(1);
     const events = await test.events();
@@ -523,6 +523,22 @@ describe("faults", () => {
     expect([before?.routable, after?.routable]).toEqual([true, false]);
     test.diego.faults.hideHostPorts(PROCESS_GUID, 0);
     expect(portOf((await test.actuals())[0] as ActualLRP)).toBe(0);
+  });
+
+  it("leave an evacuating instance in place for a while when its replacement runs", async () => {
+    const test = await start({ cellPollMs: 60_000 });
+    await test.diego.desire(app());
+    await test.running(1);
+    test.diego.faults.evacuate(PROCESS_GUID, 0);
+    await test.running(1);
+    const lrps = await test.actuals();
+    expect(lrps.map(({ presence, state }) => [presence, state])).toEqual([
+      [Presence.EVACUATING, "RUNNING"],
+      [Presence.ORDINARY, "RUNNING"],
+    ]);
+    for (const lrp of lrps) expect((await get(portOf(lrp)))["guid"]).toBe(lrp.instanceKey?.instanceGuid);
+    await test.diego.remove(PROCESS_GUID);
+    expect(await test.actuals()).toEqual([]);
   });
 
   it("cut event streams, and let clients come back", async () => {

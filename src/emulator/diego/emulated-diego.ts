@@ -24,6 +24,11 @@ export interface DiegoOptions {
   readonly startTimeoutMs?: number;
   /** Pause before the restart after the third crash in a row, doubling with each further one. Default: 30,000. */
   readonly crashBackoffMs?: number;
+  /**
+   * How long an instance that is being evacuated serves beside its replacement, in milliseconds: until its cell asks
+   * again. Default: 1,000; in Diego it is 10,000.
+   */
+  readonly cellPollMs?: number;
   readonly logger: Logger;
 }
 
@@ -47,6 +52,7 @@ export interface EmulatedDiego extends Diego {
 const STOP_GRACE_MS = 10_000;
 const START_TIMEOUT_MS = 60_000;
 const CRASH_BACKOFF_MS = 30_000;
+const CELL_POLL_MS = 1_000;
 const MAX_CLOSE_GRACE_MS = 2_000;
 /** Events of synthetic processes between two pauses: fewer than a stream may be behind. */
 const SYNTHETIC_BATCH = 256;
@@ -55,7 +61,7 @@ const SYNTHETIC_BATCH = 256;
 export async function startDiego(options: DiegoOptions): Promise<EmulatedDiego> {
   const { host, bbsPort, certificates, logger } = options;
   const { stopGraceMs = STOP_GRACE_MS, startTimeoutMs = START_TIMEOUT_MS } = options;
-  const { crashBackoffMs = CRASH_BACKOFF_MS } = options;
+  const { crashBackoffMs = CRASH_BACKOFF_MS, cellPollMs = CELL_POLL_MS } = options;
   // One listener for each caller of whenRunning.
   const changes = new EventEmitter().setMaxListeners(0);
   const records: BbsRecords = new BbsRecords((makeEvents) => {
@@ -65,7 +71,10 @@ export async function startDiego(options: DiegoOptions): Promise<EmulatedDiego> 
   const server = new BbsServer(host, bbsPort, certificates, records);
   await server.listen();
   const reaper = new Reaper();
-  const cells = new Cells({ host, stopGraceMs, startTimeoutMs, crashBackoffMs, records, reaper, logger });
+  const cells = new Cells({
+    ...{ host, stopGraceMs, startTimeoutMs, crashBackoffMs, cellPollMs },
+    ...{ records, reaper, logger },
+  });
 
   return {
     bbsUrl: server.url,

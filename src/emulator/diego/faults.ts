@@ -108,12 +108,12 @@ export class DiegoFaults {
     this.#records.isDomainFresh = isFresh;
   }
 
-  /** Moves an instance to another cell: the old one serves as EVACUATING until the new one runs. */
+  /** Moves an instance to another cell: the old one serves as EVACUATING, also a while beside the new one. */
   evacuate(lrpProcessGuid: string, index: number): void {
     this.#cells.replace(lrpProcessGuid, index, Presence.EVACUATING);
   }
 
-  /** Diego lost sight of the instance's cell: it serves as SUSPECT until its replacement runs. */
+  /** Diego lost sight of the instance's cell: it serves as SUSPECT until its replacement runs, and is stopped later. */
   suspect(lrpProcessGuid: string, index: number): void {
     this.#cells.replace(lrpProcessGuid, index, Presence.SUSPECT);
   }
