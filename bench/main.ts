@@ -70,8 +70,10 @@ async function bench({ routes, only, out }: Flags): Promise<void> {
     });
     if (!measured) return;
     const measuredOn = new Date().toISOString().slice(0, "2026-01-01".length);
-    const parts = [...measured].map(([part, measurements]) => [part, { measuredOn, loadBefore, measurements }]);
-    await store.add({ routeCount, machine, parts: Object.fromEntries(parts) });
+    const parts = new Map(
+      [...measured].map(([part, measurements]) => [part, { measuredOn, loadBefore, measurements }]),
+    );
+    await store.add(routeCount, machine, parts);
     const rows = [...measured.values()].flat().map(measurementRow);
     process.stdout.write(`\n${routeCount.toLocaleString("en")} routes\n\n${[...TABLE_HEAD, ...rows].join("\n")}\n\n`);
   }

@@ -29,7 +29,7 @@ export async function measureMemory(stage: Stage, router: RouterProcess): Promis
   await empty.stop();
   const idle = await routerMemory(router);
   if (!without || !idle || !router.pids) {
-    stage.progress(`memory is not measured on ${process.platform}, only on Linux`);
+    stage.progress(`memory is not measured: this system has no /proc as Linux has it`);
     return [];
   }
   const active = stage.coldHosts(Math.min(ACTIVE_HOSTS, Math.floor(routeCount * PART_OF_HOSTS)));

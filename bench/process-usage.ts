@@ -1,7 +1,9 @@
 /** What processes use, as Linux tells it under /proc; elsewhere it is not measured. */
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 
-export const canSeeProcesses = process.platform === "linux";
+/** Kernels can be built without it. */
+export const canSeeProcesses = existsSync("/proc/self/schedstat");
 
 export interface ResidentMemory {
   readonly totalBytes: number;
@@ -9,15 +11,21 @@ export interface ResidentMemory {
   readonly fileBytes: number;
 }
 
-/** Ticks of /proc/<pid>/stat per second: USER_HZ, which is 100 for programs whatever the kernel's own clock is. */
-const TICKS_PER_SECOND = 100;
-
-/** User and system time of all threads since the process began, in seconds. */
+/**
+ * User and system time of all threads that live, in seconds; to the nanosecond, where /proc/<pid>/stat counts hundredths.
+ *
+ * Source   https://docs.kernel.org/scheduler/sched-stats.html, the first field of /proc/<pid>/task/<tid>/schedstat.
+ */
 export async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  // The name, in parentheses, may hold anything. State follows, and ten fields on user and system time.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  const tasks = `/proc/${pid}/task`;
+  const nanoseconds = await Promise.all(
+    (await readdir(tasks)).map(async (thread) => {
+      // Threads end while they are looked at.
+      const times = await readFile(`${tasks}/${thread}/schedstat`, "utf8").catch(() => "0");
+      return Number(times.split(" ")[0]);
+    }),
+  );
+  return nanoseconds.reduce((sum, time) => sum + time, 0) / 1e9;
 }
 
 export async function residentMemory(pid: number): Promise<ResidentMemory> {

@@ -35,11 +35,12 @@ export class ResultStore {
   }
 
   /** Replaces what was known of these parts; of another machine nothing is kept. */
-  async add({ routeCount, machine, parts }: Results): Promise<void> {
+  async add(routeCount: number, machine: Machine, measured: ReadonlyMap<Part, PartResult>): Promise<void> {
     await mkdir(this.#resultsFolder, { recursive: true });
     const known = (await this.#all()).find((results) => results.routeCount === routeCount);
     const isSame = known && describeMachine(known.machine) === describeMachine(machine);
-    const results: Results = { routeCount, machine, parts: { ...(isSame && known.parts), ...parts } };
+    const parts: Results["parts"] = { ...(isSame && known.parts), ...Object.fromEntries(measured) };
+    const results: Results = { routeCount, machine, parts };
     const json = await format(JSON.stringify(results), { parser: "json", printWidth: 120 });
     await writeFile(join(this.#resultsFolder, `${routeCount}.json`), json);
     await this.#writeSummary();

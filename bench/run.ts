@@ -6,7 +6,6 @@ import { measureLog } from "./log-speed.js";
 import { type Measurement, type Part, PARTS } from "./measurement.js";
 import { measureMemory } from "./memory.js";
 import { measureRequestCpu } from "./request-cpu.js";
-import type { RouterProcess } from "./router-process.js";
 import { onStage, type Stage, type StageOptions } from "./stage.js";
 import { measureStart } from "./start.js";
 

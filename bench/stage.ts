@@ -25,7 +25,7 @@ export interface Stage {
   readonly log: MeshLog;
   readonly filled: FillReport;
   readonly signal: AbortSignal;
-  progress(line: string): void;
+  readonly progress: (line: string) => void;
   /** Hosts of the log that were not handed out before. Throws when there are no more. */
   coldHosts(count: number): readonly string[];
   /** A router over the log; over an empty one when `isEmpty`. */

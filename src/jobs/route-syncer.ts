@@ -2,9 +2,10 @@
 import { readFile } from "node:fs/promises";
 import type { CloudControllerConfig } from "../config/config.js";
 import { KEY_SPACES } from "../entries/keys.js";
+import { systemClock } from "../lib/clock.js";
 import type { Logger } from "../lib/logger.js";
 import type { MeshLog } from "../log/log.js";
-import { cloudControllerSource } from "../sources/cloud-controller/cloud-controller-source.js";
+import { cloudControllerSource } from "../sources/cloud-controller/cloud-controller.js";
 import { type SourceJob, startSource } from "./source-job.js";
 
 export async function startRouteSyncer(
@@ -24,6 +25,7 @@ export async function startRouteSyncer(
     pollIntervalMs,
     resyncIntervalMs,
     logger,
+    clock: systemClock,
   });
   return startSource(source, KEY_SPACES.cloudControllerRoutes, log);
 }

@@ -5,9 +5,9 @@ import { malformedAnswer, RateLimited, requestRefused, serverFailed, unreachable
 
 export interface HttpOptions {
   /** PEM; the system's CAs where left out. */
-  readonly ca?: string;
+  readonly ca?: string | undefined;
   /** PEM, for servers that want mutual TLS. */
-  readonly clientCertificate?: { readonly certificate: string; readonly key: string };
+  readonly clientCertificate?: { readonly certificate: string; readonly key: string } | undefined;
   /** For the head of an answer, and between two pieces of its body. */
   readonly requestTimeoutMs: number;
 }

@@ -8,6 +8,8 @@
 import type { Query } from "./cc-client.js";
 import { listUnreadable } from "./faults.js";
 import { createdAt, type Page } from "./resources.js";
+import { timestampOf } from "./timestamps.js";
+import { Turns } from "./turns.js";
 
 /** Reads one page of a list. */
 export type FetchPage = (query: Query) => Promise<Page>;
@@ -112,27 +114,5 @@ function lastCreatedAt({ resources }: Page): string {
 }
 
 function nextSecond(timestamp: string): string {
-  return new Date(Date.parse(timestamp) + 1000).toISOString().replace(/\.\d+Z$/, "Z");
-}
-
-/** Lets so many run at a time, the others wait in line. */
-class Turns {
-  readonly #waiting: (() => void)[] = [];
-  #free: number;
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await task();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free += 1;
-    }
-  }
+  return timestampOf(Date.parse(timestamp) + 1000);
 }

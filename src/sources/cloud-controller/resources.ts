@@ -23,7 +23,8 @@ export const PageSchema = z.object({
 /** Resources are checked one by one: a malformed one must not take its page along. */
 export type Page = z.infer<typeof PageSchema>;
 
-const CreatedSchema = z.object({ created_at: Timestamp });
+const NamedSchema = z.object({ guid: Guid });
+const TimesSchema = z.object({ created_at: Timestamp, updated_at: Timestamp.nullish() });
 
 export const RouteSchema = z.object({
   guid: Guid,
@@ -93,10 +94,16 @@ export function check<T>(schema: z.ZodType<T>, resource: unknown): Checked<T> {
 
 /** undefined where it can't be read. */
 export function guidOf(resource: unknown): string | undefined {
-  return z.object({ guid: Guid }).safeParse(resource).data?.guid;
+  return NamedSchema.safeParse(resource).data?.guid;
 }
 
 /** undefined where it can't be read. */
 export function createdAt(resource: unknown): string | undefined {
-  return CreatedSchema.safeParse(resource).data?.created_at;
+  return TimesSchema.safeParse(resource).data?.created_at;
+}
+
+/** The creation time for what was never updated; undefined where it can't be read. */
+export function updatedAt(resource: unknown): string | undefined {
+  const times = TimesSchema.safeParse(resource).data;
+  return times?.updated_at ?? times?.created_at;
 }

@@ -1,0 +1,85 @@
+/**
+ * Source "cloud-controller": routes with their destinations, weights and options, from the Cloud Controller's API v3.
+ *
+ * A full read at the start and every `resyncIntervalMs` is the truth. Between them one request per `pollIntervalMs`, by
+ * turns for audit events and for updated routes, shows what to read again; no more than two requests per second while
+ * nothing changes, at the default.
+ */
+import { KEY_SPACES } from "../../entries/keys.js";
+import { type Clock, systemClock } from "../../lib/clock.js";
+import type { Logger } from "../../lib/logger.js";
+import type { Source } from "../source.js";
+import { Alarm } from "./alarm.js";
+import { CcClient } from "./cc-client.js";
+import { Follower } from "./follower.js";
+import { type HttpOptions, openAgent } from "./http.js";
+import type { RefreshHint } from "./route-sync.js";
+import { StatusBoard } from "./status-board.js";
+
+export interface CloudControllerOptions {
+  readonly apiUrl: string;
+  /** From the links of GET / where left out. */
+  readonly uaaUrl?: string;
+  /** A UAA client with the authority cloud_controller.global_auditor. */
+  readonly clientId: string;
+  readonly clientSecret: string;
+  /** PEM; the system's CAs where left out. */
+  readonly ca?: string;
+  /** PEM, for a Cloud Controller behind mutual TLS. */
+  readonly clientCertificate?: HttpOptions["clientCertificate"];
+  /** From the start of one read of changes to the start of the next; 500 where left out. */
+  readonly pollIntervalMs?: number;
+  /** From the end of one full read to the start of the next; 60,000 where left out. */
+  readonly resyncIntervalMs?: number;
+  /** 1..5000, which it is where left out. */
+  readonly pageSize?: number;
+  /** For the head of an answer, and between two pieces of its body; 30,000 where left out. */
+  readonly requestTimeoutMs?: number;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+}
+
+export interface CloudControllerSource extends Source {
+  /** Reads these now instead of at the next turn: someone else saw that they changed. */
+  refresh(hint: RefreshHint): void;
+}
+
+const DEFAULTS = { pollIntervalMs: 500, resyncIntervalMs: 60_000, pageSize: 5000, requestTimeoutMs: 30_000 };
+
+export function cloudControllerSource(options: CloudControllerOptions): CloudControllerSource {
+  const settings = {
+    clock: systemClock,
+    ...DEFAULTS,
+    ...options,
+    logger: options.logger.child({ source: "cloud-controller" }),
+  };
+  const board = new StatusBoard(settings.logger);
+  const alarm = new Alarm(settings.clock);
+  /** They wait for the loop that takes them. */
+  const hints: RefreshHint[] = [];
+  return {
+    name: "cloud-controller",
+    get status() {
+      return board.status;
+    },
+    refresh(hint) {
+      hints.push(hint);
+      alarm.wake();
+    },
+    async run(writer, signal) {
+      if (writer.keySpace !== KEY_SPACES.cloudControllerRoutes) throw new Error(`not its to write: ${writer.keySpace}`);
+      const agent = openAgent(settings);
+      try {
+        await new Follower(
+          settings,
+          new CcClient({ ...settings, uaaClient: settings, agent }),
+          board,
+          alarm,
+          hints,
+        ).run(writer, signal);
+      } finally {
+        await agent.destroy();
+      }
+    },
+  };
+}

@@ -1,0 +1,87 @@
+/** What audit events point to. They are hints: what became of it is read from the resources themselves. */
+import type { FetchList } from "./lookups.js";
+import { readWholeList } from "./list.js";
+import type { Refusals } from "./refusals.js";
+import { type CcEvent, check, EventSchema, guidOf } from "./resources.js";
+import { OVERLAP_MS, timestampOf } from "./timestamps.js";
+
+export interface EventHints {
+  readonly routeGuids: readonly string[];
+  readonly appGuids: readonly string[];
+  /** Routes and apps whose deletion was asked for; it may be still under way. */
+  readonly leaving: { readonly routeGuids: readonly string[]; readonly appGuids: readonly string[] };
+}
+
+const ROUTE_TYPES = ["create", "update", "delete-request", "share", "unshare", "transfer-owner"];
+/** Those after which an app may have another name, other processes, or be gone. */
+const APP_TYPES = [
+  "map-route",
+  "unmap-route",
+  "create",
+  "update",
+  "delete-request",
+  "start",
+  "restart",
+  "apply_manifest",
+  "droplet.mapped",
+  "process.create",
+  "process.delete",
+  "deployment.create",
+  "deployment.cancel",
+  "deployment.continue",
+];
+const TYPES = [...ROUTE_TYPES.map((type) => `audit.route.${type}`), ...APP_TYPES.map((type) => `audit.app.${type}`)];
+const PAGE_SIZE = 1000;
+
+export class EventFeed {
+  #sinceMs: number;
+  /** Creation times by guid of the events that were told of and that the overlap shows again. */
+  readonly #told = new Map<string, string>();
+
+  /** Begins at a time of the Cloud Controller's clock, Unix ms. */
+  constructor(sinceMs: number) {
+    this.#sinceMs = sinceMs;
+  }
+
+  /**
+   * Returns  what the events point to that came up since the last read.
+   * Throws   what `fetch` throws: the next read tells of the same events then.
+   */
+  async read(fetch: FetchList, serverMs: () => number | undefined, refusals: Refusals): Promise<EventHints> {
+    // The time before the question: what is stamped after it may be missing in the answer.
+    const askedAtMs = serverMs();
+    const since = timestampOf(this.#sinceMs - OVERLAP_MS);
+    const fresh = new Map<string, CcEvent>();
+    await readWholeList(
+      (query) => fetch("/v3/audit_events", query),
+      { query: { types: TYPES.join(","), "created_ats[gte]": since }, pageSize: PAGE_SIZE, concurrency: 1 },
+      (page) => {
+        for (const resource of page.resources) {
+          const event = refusals.accept("audit event", check(EventSchema, resource), guidOf(resource));
+          if (event && !this.#told.has(event.guid)) fresh.set(event.guid, event);
+        }
+      },
+    );
+    for (const [guid, createdAt] of this.#told) if (createdAt < since) this.#told.delete(guid);
+    for (const event of fresh.values()) this.#told.set(event.guid, event.created_at);
+    this.#sinceMs = Math.max(this.#sinceMs, askedAtMs ?? 0);
+    return hintsOf([...fresh.values()]);
+  }
+}
+
+function hintsOf(events: readonly CcEvent[]): EventHints {
+  const hints = {
+    routeGuids: [] as string[],
+    appGuids: [] as string[],
+    leaving: { routeGuids: [] as string[], appGuids: [] as string[] },
+  };
+  for (const { type, target, data } of events) {
+    const leaves = type.endsWith(".delete-request");
+    const aboutRoute = type.startsWith("audit.route.");
+    const mapped = type === "audit.app.map-route" || type === "audit.app.unmap-route" ? data?.route_guid : undefined;
+    if (mapped) hints.routeGuids.push(mapped);
+    else if (target && aboutRoute) (leaves ? hints.leaving : hints).routeGuids.push(target.guid);
+    else if (target) (leaves ? hints.leaving : hints).appGuids.push(target.guid);
+  }
+  return hints;
+}
