@@ -2,7 +2,7 @@ import { request } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { Command } from "commander";
-import { DEV_DEFAULTS } from "../jobs/dev.js";
+import { DEV_DEFAULTS } from "../jobs/dev-defaults.js";
 import { asError, MeshError } from "../lib/errors.js";
 
 /** Prints what a running job tells of itself, as JSON. */

@@ -1,6 +1,5 @@
 /** The laptop: an emulated foundation with sample apps, and the whole mesh before it, on loopback. */
 import { mkdir, rm, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { serveStatus } from "../api/status-server.js";
@@ -38,16 +37,6 @@ export interface Dev {
   readonly adminSocketPath: string;
   stop(): Promise<void>;
 }
-
-export const DEV_DEFAULTS = {
-  host: "127.0.0.1",
-  routerPort: 8080,
-  apiPort: 8180,
-  domains: ["mesh.localhost", "apps.example.test"],
-  stateDirectory: join(homedir(), ".cf-mesh", "dev"),
-  // One worker, so that shares are exact over all connections together.
-  concurrency: 1,
-} as const;
 
 /** A laptop's traffic ends in this time; Ctrl-C should not feel slow. */
 const DRAIN_TIME_MS = 500;
