@@ -1,15 +1,6 @@
 import { Command, InvalidArgumentError } from "commander";
 import { DEV_DEFAULTS } from "../jobs/dev-defaults.js";
-
-export interface DevFlags {
-  readonly host: string;
-  readonly port: number;
-  readonly apiPort: number;
-  readonly domain: readonly string[];
-  readonly state: string;
-  readonly concurrency: number;
-  readonly envoy?: string;
-}
+import type { DevFlags } from "./run-dev.js";
 
 export function devCommand(): Command {
   return new Command("dev")

@@ -5,10 +5,19 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Dev, startDev } from "../jobs/dev.js";
 import { TrafficMeter } from "../jobs/traffic.js";
 import { createLogger } from "../lib/logger.js";
-import type { DevFlags } from "./dev.js";
 import { introduction } from "./dev-introduction.js";
 import { stopSignal } from "./stop-signals.js";
 import { trafficView } from "./traffic-view.js";
+
+export interface DevFlags {
+  readonly host: string;
+  readonly port: number;
+  readonly apiPort: number;
+  readonly domain: readonly string[];
+  readonly state: string;
+  readonly concurrency: number;
+  readonly envoy?: string;
+}
 
 /** How often the traffic is looked at. */
 const SAMPLE_INTERVAL_MS = 1_000;

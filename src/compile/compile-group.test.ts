@@ -72,6 +72,14 @@ describe("a compiled host", () => {
     expect(localities(compiled, `${HOST}|http1`)).toEqual(["blue:8080 90: 61000", "green:8080 10: 62000 62001 62002"]);
   });
 
+  it("gives the two processes of an app that is rolled out one share between them", () => {
+    const web = { appGuid: "app", processType: "web" };
+    const compiled = compile(HOST, {
+      destinations: [{ ...to("blue", 90), ...web }, { ...to("green", 90), ...web }, to("none", 10)],
+    });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual(["app:web:8080 90: 61000 62000 62001 62002"]);
+  });
+
   it("leaves a destination with nothing running to its siblings", () => {
     const compiled = compile(HOST, { destinations: [to("none", 90), to("green", 10)] });
     expect(localities(compiled, `${HOST}|http1`)).toEqual(["green:8080 10: 62000 62001 62002"]);

@@ -159,11 +159,18 @@ function localitiesOf(members: readonly ResolvedDestination[]): readonly Localit
     const addresses = members.flatMap(addressesOf);
     return addresses.length > 0 ? [{ name: "all", weight: addresses.length, addresses }] : [];
   }
-  return members.flatMap((member) => {
+  const byShare = new Map<string, { name: string; weight: number; addresses: Address[] }>();
+  for (const member of members) {
     const addresses = addressesOf(member);
-    const { processGuid, port, weight } = member.destination;
-    return addresses.length > 0 ? [{ name: `${processGuid}:${port}`, weight, addresses }] : [];
-  });
+    if (addresses.length === 0) continue;
+    const { appGuid, processGuid, processType, port, weight } = member.destination;
+    // The processes that a rolling deployment has of one type get one share between them.
+    const name = processType === "" ? `${processGuid}:${port}` : `${appGuid}:${processType}:${port}`;
+    const share = byShare.get(name);
+    if (share) share.addresses.push(...addresses);
+    else byShare.set(name, { name, weight, addresses: [...addresses] });
+  }
+  return [...byShare.values()];
 }
 
 /** Where a proxy reaches the instances in plain text. */

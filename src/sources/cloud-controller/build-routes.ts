@@ -40,7 +40,7 @@ export async function buildRoutes(page: Page, context: BuildContext, options: Bu
   const refused: (string | undefined)[] = [];
   const routes: CcRoute[] = [];
   for (const resource of page.resources) {
-    const route = refusals.accept("route", check(RouteSchema, resource), guidOf(resource));
+    const route = refusals.accept("route", check(RouteSchema, resource));
     if (route) routes.push(route);
     else refused.push(guidOf(resource));
   }

@@ -2,7 +2,7 @@
 import type { FetchList } from "./lookups.js";
 import { readWholeList } from "./list.js";
 import type { Refusals } from "./refusals.js";
-import { type CcEvent, check, EventSchema, guidOf } from "./resources.js";
+import { type CcEvent, check, EventSchema } from "./resources.js";
 import { OVERLAP_MS, timestampOf } from "./timestamps.js";
 
 export interface EventHints {
@@ -57,7 +57,7 @@ export class EventFeed {
       { query: { types: TYPES.join(","), "created_ats[gte]": since }, pageSize: PAGE_SIZE, concurrency: 1 },
       (page) => {
         for (const resource of page.resources) {
-          const event = refusals.accept("audit event", check(EventSchema, resource), guidOf(resource));
+          const event = refusals.accept("audit event", check(EventSchema, resource));
           if (event && !this.#told.has(event.guid)) fresh.set(event.guid, event);
         }
       },

@@ -121,7 +121,7 @@ export class Follower {
     const { clock, pollIntervalMs } = this.#settings;
     const backoff = new Backoff(pollIntervalMs, MAX_BACKOFF_MS);
     let updatesNext = false;
-    let nextMs = clock.now() + pollIntervalMs;
+    let nextMs = clock.now();
     for (;;) {
       await this.#pollAlarm.sleep(nextMs - clock.now());
       if (this.#stop.signal.aborted) return;

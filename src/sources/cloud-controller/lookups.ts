@@ -86,13 +86,13 @@ export async function readSpaces(
 
 /** Returns  whether it was well. */
 export function takeApp(resource: unknown, directory: Directory, refusals: Refusals): boolean {
-  const app = refusals.accept("app", check(AppSchema, resource), guidOf(resource));
+  const app = refusals.accept("app", check(AppSchema, resource));
   if (app) directory.nameApp(app.guid, app.name);
   return app !== undefined;
 }
 
 export function takeProcess(resource: unknown, directory: Directory, refusals: Refusals): void {
-  const process = refusals.accept("process", check(ProcessSchema, resource), guidOf(resource));
+  const process = refusals.accept("process", check(ProcessSchema, resource));
   if (process) {
     directory.addProcess(process.relationships.app.data.guid, { guid: process.guid, type: process.type });
   }
@@ -101,11 +101,11 @@ export function takeProcess(resource: unknown, directory: Directory, refusals: R
 export function takeSpaces(page: Page, directory: Directory, refusals: Refusals): void {
   const names = new Map<string, string>();
   for (const resource of page.included?.organizations ?? []) {
-    const organization = refusals.accept("organization", check(OrganizationSchema, resource), guidOf(resource));
+    const organization = refusals.accept("organization", check(OrganizationSchema, resource));
     if (organization) names.set(organization.guid, organization.name);
   }
   for (const resource of page.resources) {
-    const space = refusals.accept("space", check(SpaceSchema, resource), guidOf(resource));
+    const space = refusals.accept("space", check(SpaceSchema, resource));
     if (!space) continue;
     const organizationName = names.get(space.relationships.organization.data.guid) ?? "";
     directory.spaces.set(space.guid, { name: space.name, organizationName });
@@ -114,7 +114,7 @@ export function takeSpaces(page: Page, directory: Directory, refusals: Refusals)
 
 export function takeDomains(page: Page, directory: Directory, refusals: Refusals): void {
   for (const resource of page.included?.domains ?? []) {
-    const domain = refusals.accept("domain", check(DomainSchema, resource), guidOf(resource));
+    const domain = refusals.accept("domain", check(DomainSchema, resource));
     if (!domain) continue;
     const protocol: DomainFacts["protocol"] = domain.supported_protocols?.[0] === "tcp" ? "tcp" : "http";
     directory.domains.set(domain.guid, { name: domain.name.toLowerCase(), internal: domain.internal, protocol });

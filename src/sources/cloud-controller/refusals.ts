@@ -13,12 +13,12 @@ export class Refusals {
   }
 
   /** The value of what is well; undefined, and a line in the log, for what is not. */
-  accept<T>(kind: ResourceKind, checked: Checked<T>, guid?: string): T | undefined {
+  accept<T extends { readonly guid: string }>(kind: ResourceKind, checked: Checked<T>): T | undefined {
     if (!checked.ok) {
       this.refuse(kind, checked.guid, checked.problem);
       return undefined;
     }
-    if (this.#problems.size > 0 && guid !== undefined) this.#problems.delete(`${kind} ${guid}`);
+    if (this.#problems.size > 0) this.#problems.delete(`${kind} ${checked.value.guid}`);
     return checked.value;
   }
 

@@ -60,6 +60,7 @@ function destinationsOf(route: CcRoute, protocol: string, directory: Directory) 
         port: destination.port,
         protocol: destination.protocol ?? (protocol === "tcp" ? "tcp" : "http1"),
         appName: directory.apps.get(app.guid)?.name ?? "",
+        processType: app.process.type,
       }));
     })
     .sort(

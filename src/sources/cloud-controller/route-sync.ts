@@ -72,10 +72,6 @@ export class RouteSync {
     this.#updatesSinceMs = sinceMs;
   }
 
-  get hasHints(): boolean {
-    return this.#appsWithRoutes.size + this.#processes.size + this.#routes.size > 0;
-  }
-
   hint({ appGuids = [], processGuids = [], routeGuids = [] }: RefreshHint): void {
     this.#appsWithRoutes.add(appGuids);
     this.#processes.add(processGuids);

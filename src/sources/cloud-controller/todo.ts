@@ -2,10 +2,6 @@
 export class Todo {
   readonly #guids = new Set<string>();
 
-  get size(): number {
-    return this.#guids.size;
-  }
-
   add(guids: Iterable<string>): void {
     for (const guid of guids) this.#guids.add(guid);
   }
