@@ -1,6 +1,7 @@
 /** Programs that the benchmarks start; they end with this process, however it ends. */
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { asError } from "../src/lib/errors.js";
 import { type GroupLeader, Reaper } from "../src/lib/reaper.js";
 
 const STOP_TIMEOUT_MS = 20_000;
@@ -60,7 +61,10 @@ export class Children {
 }
 
 function firstLine({ stdout }: GroupLeader, ended: AbortSignal): Promise<string> {
-  const line = once(createInterface(stdout), "line", { signal: ended }).then(([text]) => String(text));
+  const line = once(createInterface(stdout), "line", { signal: ended }).then(
+    ([text]) => String(text),
+    () => Promise.reject(asError(ended.reason)),
+  );
   // Not everybody asks for it.
   line.catch(() => undefined);
   return line;

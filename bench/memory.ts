@@ -76,7 +76,7 @@ export async function measureMemory(stage: Stage, router: RouterProcess): Promis
       what: "memory: Envoy, resident, active host",
       value: perActive(({ resident }) => resident.totalBytes) / 1_000,
       unit: "kB/host",
-      note: `${active.length} hosts, each with a connection to its app; one worker`,
+      note: `${active.length} hosts, each with a connection to its app; one worker; in part of memory that the start left free`,
     },
     {
       what: "memory: Envoy, allocated, active host",

@@ -75,7 +75,7 @@ function section({ routeCount, machine, parts }: Results): string {
   ].join("\n\n");
 }
 
-/** "2026-11-23, with 0.4 cores in use by others: log, start; …" */
+/** "2026-11-23, load before 0.4: log, start; …" */
 function occasions(parts: Results["parts"]): string {
   const byOccasion = new Map<string, string[]>();
   for (const part of PARTS) {
