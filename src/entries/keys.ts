@@ -4,14 +4,21 @@
  */
 export const KEY_SPACES = {
   cloudControllerRoutes: "route.cc.",
+  /** What the copilot API was told. A route that has mappings but was not told yet has no host. */
+  copilotRoutes: "route.copilot.",
+  copilotAssociations: "association.copilot.",
+  /** Routes that Diego knows of, for as long as Cloud Controller can't be asked. The route-syncer's. */
+  diegoRoutes: "route.bbs.",
   diegoProcesses: "process.bbs.",
+  natsRegistrations: "registration.nats.",
 } as const;
 export type KeySpace = (typeof KEY_SPACES)[keyof typeof KEY_SPACES];
 
-export type EntryKind = "route" | "process";
+const ENTRY_KINDS = ["route", "process", "registration", "association"] as const;
+export type EntryKind = (typeof ENTRY_KINDS)[number];
 
 /** The kind of value under a key; undefined for keys of a newer version, which readers pass over. */
 export function kindOf(key: string): EntryKind | undefined {
   const kind = key.slice(0, key.indexOf("."));
-  return kind === "route" || kind === "process" ? kind : undefined;
+  return ENTRY_KINDS.find((known) => known === kind);
 }

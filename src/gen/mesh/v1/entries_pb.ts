@@ -13,10 +13,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mesh/v1/entries.proto.
  */
 export const file_mesh_v1_entries: GenFile = /*@__PURE__*/
-  fileDesc("ChVtZXNoL3YxL2VudHJpZXMucHJvdG8SB21lc2gudjEigwIKBVJvdXRlEgwKBGd1aWQYASABKAkSDAoEaG9zdBgCIAEoCRIMCgRwYXRoGAMgASgJEhAKCGludGVybmFsGAQgASgIEgsKA3ZpcBgFIAEoCRIQCghwcm90b2NvbBgGIAEoCRImCgdvcHRpb25zGAcgASgLMhUubWVzaC52MS5Sb3V0ZU9wdGlvbnMSKgoMZGVzdGluYXRpb25zGAggAygLMhQubWVzaC52MS5EZXN0aW5hdGlvbhIXCg9zb3VyY2VfcmV2aXNpb24YCSABKAkSJAoGbGFiZWxzGAogASgLMhQubWVzaC52MS5Sb3V0ZUxhYmVscxIMCgRwb3J0GAsgASgNIlAKDFJvdXRlT3B0aW9ucxIVCg1sb2FkYmFsYW5jaW5nGAEgASgJEhMKC2hhc2hfaGVhZGVyGAIgASgJEhQKDGhhc2hfYmFsYW5jZRgDIAEoCSKNAQoLRGVzdGluYXRpb24SFAoMcHJvY2Vzc19ndWlkGAEgASgJEhAKCGFwcF9ndWlkGAIgASgJEg4KBndlaWdodBgDIAEoDRIMCgRwb3J0GAQgASgNEhAKCHByb3RvY29sGAUgASgJEhAKCGFwcF9uYW1lGAYgASgJEhQKDHByb2Nlc3NfdHlwZRgHIAEoCSI8CgtSb3V0ZUxhYmVscxIZChFvcmdhbml6YXRpb25fbmFtZRgBIAEoCRISCgpzcGFjZV9uYW1lGAIgASgJIlcKB1Byb2Nlc3MSFAoMcHJvY2Vzc19ndWlkGAEgASgJEhAKCGFwcF9ndWlkGAIgASgJEiQKCWluc3RhbmNlcxgDIAMoCzIRLm1lc2gudjEuSW5zdGFuY2UikwIKCEluc3RhbmNlEgwKBGd1aWQYASABKAkSDQoFaW5kZXgYAiABKA0SDwoHdmVyc2lvbhgDIAEoCRIPCgdhZGRyZXNzGAQgASgJEhgKEGluc3RhbmNlX2FkZHJlc3MYBSABKAkSHAoFcG9ydHMYBiADKAsyDS5tZXNoLnYxLlBvcnQSGQoRYXZhaWxhYmlsaXR5X3pvbmUYByABKAkSDwoHY2VsbF9pZBgIIAEoCRIQCghjZXJ0X3NhbhgJIAEoCRIZChFpc29sYXRpb25fc2VnbWVudBgKIAEoCRIlCgVzdGF0ZRgLIAEoDjIWLm1lc2gudjEuSW5zdGFuY2VTdGF0ZRIQCghzaW5jZV9ucxgMIAEoAyJkCgRQb3J0EhYKDmNvbnRhaW5lcl9wb3J0GAEgASgNEhEKCWhvc3RfcG9ydBgCIAEoDRIaChJjb250YWluZXJfdGxzX3BvcnQYAyABKA0SFQoNaG9zdF90bHNfcG9ydBgEIAEoDSpmCg1JbnN0YW5jZVN0YXRlEhoKFklOU1RBTkNFX1NUQVRFX1JVTk5JTkcQABIdChlJTlNUQU5DRV9TVEFURV9FVkFDVUFUSU5HEAESGgoWSU5TVEFOQ0VfU1RBVEVfU1VTUEVDVBACYgZwcm90bzM");
+  fileDesc("ChVtZXNoL3YxL2VudHJpZXMucHJvdG8SB21lc2gudjEigwIKBVJvdXRlEgwKBGd1aWQYASABKAkSDAoEaG9zdBgCIAEoCRIMCgRwYXRoGAMgASgJEhAKCGludGVybmFsGAQgASgIEgsKA3ZpcBgFIAEoCRIQCghwcm90b2NvbBgGIAEoCRImCgdvcHRpb25zGAcgASgLMhUubWVzaC52MS5Sb3V0ZU9wdGlvbnMSKgoMZGVzdGluYXRpb25zGAggAygLMhQubWVzaC52MS5EZXN0aW5hdGlvbhIXCg9zb3VyY2VfcmV2aXNpb24YCSABKAkSJAoGbGFiZWxzGAogASgLMhQubWVzaC52MS5Sb3V0ZUxhYmVscxIMCgRwb3J0GAsgASgNIlAKDFJvdXRlT3B0aW9ucxIVCg1sb2FkYmFsYW5jaW5nGAEgASgJEhMKC2hhc2hfaGVhZGVyGAIgASgJEhQKDGhhc2hfYmFsYW5jZRgDIAEoCSKNAQoLRGVzdGluYXRpb24SFAoMcHJvY2Vzc19ndWlkGAEgASgJEhAKCGFwcF9ndWlkGAIgASgJEg4KBndlaWdodBgDIAEoDRIMCgRwb3J0GAQgASgNEhAKCHByb3RvY29sGAUgASgJEhAKCGFwcF9uYW1lGAYgASgJEhQKDHByb2Nlc3NfdHlwZRgHIAEoCSI8CgtSb3V0ZUxhYmVscxIZChFvcmdhbml6YXRpb25fbmFtZRgBIAEoCRISCgpzcGFjZV9uYW1lGAIgASgJIlcKB1Byb2Nlc3MSFAoMcHJvY2Vzc19ndWlkGAEgASgJEhAKCGFwcF9ndWlkGAIgASgJEiQKCWluc3RhbmNlcxgDIAMoCzIRLm1lc2gudjEuSW5zdGFuY2UikwIKCEluc3RhbmNlEgwKBGd1aWQYASABKAkSDQoFaW5kZXgYAiABKA0SDwoHdmVyc2lvbhgDIAEoCRIPCgdhZGRyZXNzGAQgASgJEhgKEGluc3RhbmNlX2FkZHJlc3MYBSABKAkSHAoFcG9ydHMYBiADKAsyDS5tZXNoLnYxLlBvcnQSGQoRYXZhaWxhYmlsaXR5X3pvbmUYByABKAkSDwoHY2VsbF9pZBgIIAEoCRIQCghjZXJ0X3NhbhgJIAEoCRIZChFpc29sYXRpb25fc2VnbWVudBgKIAEoCRIlCgVzdGF0ZRgLIAEoDjIWLm1lc2gudjEuSW5zdGFuY2VTdGF0ZRIQCghzaW5jZV9ucxgMIAEoAyJkCgRQb3J0EhYKDmNvbnRhaW5lcl9wb3J0GAEgASgNEhEKCWhvc3RfcG9ydBgCIAEoDRIaChJjb250YWluZXJfdGxzX3BvcnQYAyABKA0SFQoNaG9zdF90bHNfcG9ydBgEIAEoDSKeAwoMUmVnaXN0cmF0aW9uEgwKBGhvc3QYASABKAkSDAoEcGF0aBgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEgwKBHBvcnQYBCABKA0SCwoDdGxzGAUgASgIEhAKCGNlcnRfc2FuGAYgASgJEhAKCHByb3RvY29sGAcgASgJEhAKCGFwcF9ndWlkGAggASgJEhQKDHByb2Nlc3NfZ3VpZBgJIAEoCRIVCg1pbnN0YW5jZV9ndWlkGAogASgJEhYKDmluc3RhbmNlX2luZGV4GAsgASgJEhkKEWF2YWlsYWJpbGl0eV96b25lGAwgASgJEhkKEWlzb2xhdGlvbl9zZWdtZW50GA0gASgJEiYKB29wdGlvbnMYDiABKAsyFS5tZXNoLnYxLlJvdXRlT3B0aW9ucxIZChFyb3V0ZV9zZXJ2aWNlX3VybBgPIAEoCRIVCg11cGRhdGVkX2F0X25zGBAgASgDEh8KF3N0YWxlX3RocmVzaG9sZF9zZWNvbmRzGBEgASgNEhoKBHRhZ3MYEiADKAsyDC5tZXNoLnYxLlRhZyIiCgNUYWcSDAoEbmFtZRgBIAEoCRINCgV2YWx1ZRgCIAEoCSI+CgtBc3NvY2lhdGlvbhIUCgxwcm9jZXNzX2d1aWQYASABKAkSGQoRbHJwX3Byb2Nlc3NfZ3VpZHMYAiADKAkqZgoNSW5zdGFuY2VTdGF0ZRIaChZJTlNUQU5DRV9TVEFURV9SVU5OSU5HEAASHQoZSU5TVEFOQ0VfU1RBVEVfRVZBQ1VBVElORxABEhoKFklOU1RBTkNFX1NUQVRFX1NVU1BFQ1QQAmIGcHJvdG8z");
 
 /**
- * A route and where it leads. Key: route.<source>.<guid>
+ * A route and where it leads. Key: route.<source>.<guid>; <source> is cc, copilot or bbs.
  *
  * @generated from message mesh.v1.Route
  */
@@ -356,6 +356,180 @@ export type Port = Message<"mesh.v1.Port"> & {
  */
 export const PortSchema: GenMessage<Port> = /*@__PURE__*/
   messageDesc(file_mesh_v1_entries, 6);
+
+/**
+ * One endpoint of one URI, as a router.register message of NATS tells it. Key: registration.nats.<a hash of the two>
+ *
+ * @generated from message mesh.v1.Registration
+ */
+export type Registration = Message<"mesh.v1.Registration"> & {
+  /**
+   * Lower case, as in Route.host.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * "" or begins with "/".
+   *
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * What a proxy dials.
+   *
+   * @generated from field: string address = 3;
+   */
+  address: string;
+
+  /**
+   * @generated from field: uint32 port = 4;
+   */
+  port: number;
+
+  /**
+   * The port speaks TLS.
+   *
+   * @generated from field: bool tls = 5;
+   */
+  tls: boolean;
+
+  /**
+   * Name in the certificate that it shows; "" when none is demanded.
+   *
+   * @generated from field: string cert_san = 6;
+   */
+  certSan: string;
+
+  /**
+   * "http1" or "http2".
+   *
+   * @generated from field: string protocol = 7;
+   */
+  protocol: string;
+
+  /**
+   * @generated from field: string app_guid = 8;
+   */
+  appGuid: string;
+
+  /**
+   * Tag process_id; "" for what is no app.
+   *
+   * @generated from field: string process_guid = 9;
+   */
+  processGuid: string;
+
+  /**
+   * @generated from field: string instance_guid = 10;
+   */
+  instanceGuid: string;
+
+  /**
+   * As the message has it: a number in a string, "" where it has none.
+   *
+   * @generated from field: string instance_index = 11;
+   */
+  instanceIndex: string;
+
+  /**
+   * @generated from field: string availability_zone = 12;
+   */
+  availabilityZone: string;
+
+  /**
+   * @generated from field: string isolation_segment = 13;
+   */
+  isolationSegment: string;
+
+  /**
+   * @generated from field: mesh.v1.RouteOptions options = 14;
+   */
+  options?: RouteOptions;
+
+  /**
+   * @generated from field: string route_service_url = 15;
+   */
+  routeServiceUrl: string;
+
+  /**
+   * Unix time in nanoseconds of the endpoint's last change where it runs; 0 where it was not said.
+   *
+   * @generated from field: int64 updated_at_ns = 16;
+   */
+  updatedAtNs: bigint;
+
+  /**
+   * How long it stands without being registered again; 0 for the writer's default. Not for TLS endpoints.
+   *
+   * @generated from field: uint32 stale_threshold_seconds = 17;
+   */
+  staleThresholdSeconds: number;
+
+  /**
+   * In the order of their names.
+   *
+   * @generated from field: repeated mesh.v1.Tag tags = 18;
+   */
+  tags: Tag[];
+};
+
+/**
+ * Describes the message mesh.v1.Registration.
+ * Use `create(RegistrationSchema)` to create a new message.
+ */
+export const RegistrationSchema: GenMessage<Registration> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_entries, 7);
+
+/**
+ * @generated from message mesh.v1.Tag
+ */
+export type Tag = Message<"mesh.v1.Tag"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string value = 2;
+   */
+  value: string;
+};
+
+/**
+ * Describes the message mesh.v1.Tag.
+ * Use `create(TagSchema)` to create a new message.
+ */
+export const TagSchema: GenMessage<Tag> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_entries, 8);
+
+/**
+ * Which of Diego's processes a client of the copilot API says that a process runs as. Key: association.copilot.<process guid>
+ *
+ * @generated from message mesh.v1.Association
+ */
+export type Association = Message<"mesh.v1.Association"> & {
+  /**
+   * @generated from field: string process_guid = 1;
+   */
+  processGuid: string;
+
+  /**
+   * Process guid, "-", version; in the order of the alphabet.
+   *
+   * @generated from field: repeated string lrp_process_guids = 2;
+   */
+  lrpProcessGuids: string[];
+};
+
+/**
+ * Describes the message mesh.v1.Association.
+ * Use `create(AssociationSchema)` to create a new message.
+ */
+export const AssociationSchema: GenMessage<Association> = /*@__PURE__*/
+  messageDesc(file_mesh_v1_entries, 9);
 
 /**
  * Every state here serves requests.
