@@ -1,10 +1,8 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import {
-  DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-} from "../gen/envoy/service/discovery/v3/discovery_pb.js";
+import { DeltaDiscoveryRequestSchema } from "../gen/envoy/service/discovery/v3/discovery_pb.js";
 import { DeltaStream, type Refusal } from "./delta-stream.js";
+import type { DeltaResponse } from "./encode-response.js";
 import type { ResourceType } from "./resources.js";
 
 const SCOPES = "scopes";
@@ -16,7 +14,7 @@ class Bench {
   readonly scopes = new Map<string, string>();
   readonly clusters = new Map<string, string>();
   readonly endpoints = new Map<string, string>();
-  readonly sent: DeltaDiscoveryResponse[] = [];
+  readonly sent: DeltaResponse[] = [];
   readonly refused: Refusal[] = [];
   nowMs = 1_000;
   stream = this.connect();
@@ -42,26 +40,26 @@ class Bench {
     );
   }
 
-  request(init: MessageInitShape<typeof DeltaDiscoveryRequestSchema>): DeltaDiscoveryResponse[] {
+  request(init: MessageInitShape<typeof DeltaDiscoveryRequestSchema>): DeltaResponse[] {
     this.stream.receive(create(DeltaDiscoveryRequestSchema, init), this.nowMs);
     return this.take();
   }
 
-  change(...groups: string[]): DeltaDiscoveryResponse[] {
+  change(...groups: string[]): DeltaResponse[] {
     this.stream.changed(groups);
     this.stream.flush(this.nowMs);
     return this.take();
   }
 
-  take(): DeltaDiscoveryResponse[] {
+  take(): DeltaResponse[] {
     return this.sent.splice(0);
   }
 
-  ack(response: DeltaDiscoveryResponse | undefined): DeltaDiscoveryResponse[] {
+  ack(response: DeltaResponse | undefined): DeltaResponse[] {
     return this.request({ typeUrl: response?.typeUrl ?? "", responseNonce: response?.nonce ?? "" });
   }
 
-  nack(response: DeltaDiscoveryResponse | undefined, message: string): DeltaDiscoveryResponse[] {
+  nack(response: DeltaResponse | undefined, message: string): DeltaResponse[] {
     return this.request({
       typeUrl: response?.typeUrl ?? "",
       responseNonce: response?.nonce ?? "",
@@ -70,7 +68,7 @@ class Bench {
   }
 }
 
-const names = (responses: readonly DeltaDiscoveryResponse[]) =>
+const names = (responses: readonly DeltaResponse[]) =>
   responses.map(({ typeUrl, resources, removedResources }) => ({
     typeUrl,
     sent: resources.map(({ name }) => name),

@@ -5,15 +5,9 @@
  * once sent: an ACK confirms it, a NACK is narrowed down to the resource at fault, which is then left alone until its
  * content changes.
  */
-import { create } from "@bufbuild/protobuf";
-import { AnySchema } from "@bufbuild/protobuf/wkt";
-import {
-  type DeltaDiscoveryRequest,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
-  ResourceSchema,
-} from "../gen/envoy/service/discovery/v3/discovery_pb.js";
-import type { ResourceType } from "./resources.js";
+import type { DeltaDiscoveryRequest } from "../gen/envoy/service/discovery/v3/discovery_pb.js";
+import type { DeltaResponse } from "./encode-response.js";
+import type { ResourceType, XdsResource } from "./resources.js";
 import { Subscription } from "./subscription.js";
 
 /** Resources of an eager type in one response: what a proxy applies in some milliseconds. */
@@ -69,7 +63,7 @@ interface TypeState {
 }
 
 export interface DeltaStreamEvents {
-  send(response: DeltaDiscoveryResponse): void;
+  send(response: DeltaResponse): void;
   /** One resource that the proxy does not accept; it goes on with the version before. */
   refused(refusal: Refusal): void;
 }
@@ -192,7 +186,7 @@ export class DeltaStream {
 
   #sendDifferences(state: TypeState, limit: number, nowMs: number): void {
     const { subscription, pending, refusals } = state;
-    const changed: { name: string; version: string; body: Uint8Array }[] = [];
+    const changed: XdsResource[] = [];
     const removed: string[] = [];
     for (const name of pending) {
       if (changed.length + removed.length >= limit) break;
@@ -224,12 +218,7 @@ export class DeltaStream {
     }
   }
 
-  #send(
-    state: TypeState,
-    changed: readonly { name: string; version: string; body: Uint8Array }[],
-    removed: readonly string[],
-    nowMs: number,
-  ): void {
+  #send(state: TypeState, changed: readonly XdsResource[], removed: readonly string[], nowMs: number): void {
     const { typeUrl } = state.subscription.type;
     this.#nonce += 1;
     const nonce = String(this.#nonce);
@@ -239,16 +228,7 @@ export class DeltaStream {
     state.unanswered.set(nonce, { names: changed.map(({ name, version }) => [name, version]), atMs: nowMs });
     state.pushes += 1;
     state.answerDue = false;
-    this.#events.send(
-      create(DeltaDiscoveryResponseSchema, {
-        typeUrl,
-        nonce,
-        removedResources: [...removed],
-        resources: changed.map(({ name, version, body }) =>
-          create(ResourceSchema, { name, version, resource: create(AnySchema, { typeUrl, value: body }) }),
-        ),
-      }),
-    );
+    this.#events.send({ typeUrl, nonce, resources: changed, removedResources: removed });
   }
 
   #answered(state: TypeState, request: DeltaDiscoveryRequest, nowMs: number): void {

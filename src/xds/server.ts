@@ -1,17 +1,16 @@
 /** The gRPC edge of the xDS server: streams in and out, and the timer that paces them. */
 import { chmod, rm } from "node:fs/promises";
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { fromBinary } from "@bufbuild/protobuf";
 import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-  DeltaDiscoveryResponseSchema,
 } from "../gen/envoy/service/discovery/v3/discovery_pb.js";
 import { systemClock, type Clock } from "../lib/clock.js";
 import { asError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
 import { DeltaStream, type Refusal, type TypeStatus } from "./delta-stream.js";
+import { type DeltaResponse, encodeResponse } from "./encode-response.js";
 import type { ResourceType } from "./resources.js";
 
 const DELTA_ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -49,7 +48,7 @@ export interface XdsServer {
   close(): Promise<void>;
 }
 
-type Stream = ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+type Stream = ServerDuplexStream<DeltaDiscoveryRequest, DeltaResponse>;
 
 interface Connection {
   node: string;
@@ -116,10 +115,10 @@ export async function serveXds({ socketPath, types, logger, clock = systemClock 
     });
   }
 
-  server.register<DeltaDiscoveryRequest, DeltaDiscoveryResponse>(
+  server.register<DeltaDiscoveryRequest, DeltaResponse>(
     DELTA_ADS,
     (call: Stream) => accept(call),
-    (response) => Buffer.from(toBinary(DeltaDiscoveryResponseSchema, response)),
+    encodeResponse,
     (bytes) => fromBinary(DeltaDiscoveryRequestSchema, bytes),
     "bidi",
   );

@@ -1,0 +1,18 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ScopedRouteConfigurationSchema } from "../gen/envoy/config/route/v3/scoped_route_pb.js";
+import { compileScope } from "./compile-scope.js";
+
+describe("the scope of a group of hosts", () => {
+  it("reads as Envoy's message, whatever the name", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "grapheme", minLength: 1, maxLength: 400 }), (group) => {
+        const scope = fromBinary(ScopedRouteConfigurationSchema, compileScope(group).body);
+        expect(scope).toMatchObject({ name: group, routeConfigurationName: group, onDemand: true });
+        expect(scope.key?.fragments.map(({ type }) => type)).toEqual([{ case: "stringKey", value: group }]);
+        expect(scope.$unknown).toBeUndefined();
+      }),
+    );
+  });
+});
