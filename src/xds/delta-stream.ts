@@ -13,6 +13,9 @@ import { Subscription } from "./subscription.js";
 /** Resources of an eager type in one response: what a proxy applies in some milliseconds. */
 const EAGER_BATCH = 20_000;
 
+/** While there is more than a batch to send, the next one is written as the proxy applies the one before. */
+const EAGER_WINDOW = 2;
+
 /**
  * A proxy applies a push of an eager type at a cost that grows with all it holds. Changes are joined for this many
  * times what the last push took it, so that applying them never keeps it busy for more than a part of its time.
@@ -172,13 +175,13 @@ export class DeltaStream {
     }
     const eager = state.subscription.wantsAll;
     if (eager) {
-      if (state.unanswered.size > 0) return undefined;
+      if (state.unanswered.size >= windowOf(state)) return undefined;
       const dueMs = state.lastAnswerMs + EAGER_PAUSE_FACTOR * state.lastPushTookMs;
       if (state.pending.size < EAGER_BATCH && state.pending.size > 0 && nowMs < dueMs) return dueMs;
     }
     while (state.pending.size > 0) {
       this.#sendDifferences(state, eager ? EAGER_BATCH : state.pending.size, nowMs);
-      if (eager && state.unanswered.size > 0) return undefined;
+      if (eager && state.unanswered.size >= windowOf(state)) return undefined;
     }
     if (state.answerDue) this.#send(state, [], [], nowMs);
     return undefined;
@@ -264,6 +267,11 @@ export class DeltaStream {
     if (resources.length > 0) this.#send(state, resources, [], nowMs);
     else this.#flushType(state, nowMs);
   }
+}
+
+/** How many responses of an eager type may be without an answer before the next one. */
+function windowOf({ pending }: TypeState): number {
+  return pending.size >= EAGER_BATCH ? EAGER_WINDOW : 1;
 }
 
 function newState(type: ResourceType): TypeState {
