@@ -70,6 +70,7 @@ export async function startRouterProcess(options: RouterProcessOptions): Promise
         port,
         runDirectory,
         concurrency: 1,
+        drainWaitMs: 0,
         drainTimeMs: 0,
         orphanTimeoutMs: ORPHAN_TIMEOUT_MS,
       },

@@ -1,40 +1,54 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
-import { serveStatus, type StatusServer } from "../api/status-server.js";
-import { type Config, readConfig, type Section } from "../config/config.js";
+import { type ApiServer, serveApi, serveApiOnSocket, serveHealthAlone } from "../api/job-api.js";
+import { type Config, readConfig, requireFiles, type Section } from "../config/config.js";
+import { jobView } from "../jobs/job-view.js";
 import { type Mesh, startMesh } from "../jobs/up.js";
 import { createLogger } from "../lib/logger.js";
+import { packageVersion } from "./package-version.js";
 import { stopSignal } from "./stop-signals.js";
 
 /** Runs until the process is asked to end. */
 export async function runJob(name: string, file: string, sections: readonly Section[]): Promise<void> {
   const stopping = stopSignal();
   const config = only(sections, await readConfig(file, sections));
+  await requireFiles(config, file);
   const logger = createLogger(config.logLevel, pino.destination(1));
+  const version = packageVersion();
+  logger.info({ job: name, version, config: file, node: process.version }, "starting");
   let mesh: Mesh | undefined;
-  const status = config.router && (await serveJobStatus(config.router.runDirectory, () => mesh?.status));
+  const view = jobView(version, () => mesh?.status);
+  const servers: ApiServer[] = [];
   try {
+    if (config.router) {
+      // The run directory comes first: its socket keeps a second job out of it.
+      await mkdir(config.router.runDirectory, { recursive: true, mode: 0o700 });
+      servers.push(await serveApiOnSocket(join(config.router.runDirectory, "api.sock"), view));
+    }
+    if (config.api) servers.push(await serveApi({ ...listener(config.api), key: "api.port" }, view));
+    if (config.router?.health) {
+      servers.push(await serveHealthAlone({ ...listener(config.router.health), key: "router.health.port" }, view));
+    }
     mesh = await startMesh(config, logger);
     logger.info({ job: name }, "ready");
     await stopping;
     logger.info({ job: name }, "stopping");
     await mesh.stop();
+    logger.info({ job: name }, "stopped");
   } finally {
-    await status?.close();
+    await Promise.all(servers.map((server) => server.close()));
   }
+}
+
+function listener({ listenAddress, port }: { readonly listenAddress: string; readonly port: number }) {
+  return { host: listenAddress, port };
 }
 
 /** The configuration without the sections of other jobs. */
 function only(sections: readonly Section[], config: Config): Config {
   if (sections.length === 0) return config;
-  const { logLevel, log } = config;
   const own = sections.map((section) => [section, config[section]]);
-  return { logLevel, log, ...(Object.fromEntries(own) as Pick<Config, Section>) };
-}
-
-/** The run directory comes first: its socket keeps a second job out of it. */
-async function serveJobStatus(runDirectory: string, status: () => unknown): Promise<StatusServer> {
-  await mkdir(runDirectory, { recursive: true, mode: 0o700 });
-  return serveStatus(join(runDirectory, "api.sock"), () => status() ?? {});
+  const { logLevel, api, log } = config;
+  return { logLevel, api, log, ...(Object.fromEntries(own) as Pick<Config, Section>) };
 }

@@ -1,26 +1,40 @@
 /** The configuration file: one schema gives its type, its defaults and its checks. */
-import { readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { parse, YAMLParseError } from "yaml";
 import { z } from "zod";
-import { asError, MeshError } from "../lib/errors.js";
+import { asError, MeshError, systemCode } from "../lib/errors.js";
 import { LOG_LEVELS } from "../lib/logger.js";
 
 const file = z.string().min(1, "name a file");
 const httpUrl = z.url({ protocol: /^https?$/, error: "must be an http:// or https:// URL" });
+const address = z.union([z.ipv4(), z.ipv6()], "must be an IP address");
 const port = z.int().min(1, "must be a port, 1 to 65535").max(65_535, "must be a port, 1 to 65535");
 const durationMs = (least: number) => z.int().min(least, `must be at least ${least} (milliseconds)`);
 
 export const RouterSchema = z.strictObject({
   nodeId: z.string().min(1).default("router").describe("name of this router in logs and to Envoy"),
-  listenAddress: z
-    .union([z.ipv4(), z.ipv6()], "must be an IP address")
-    .default("0.0.0.0")
-    .describe("address of the router's listener"),
+  listenAddress: address.default("0.0.0.0").describe("address of the router's listener"),
   port: port.default(8080).describe("where requests from outside come in"),
   runDirectory: file.describe("sockets and logs of this router; made with mode 0700"),
   envoyPath: file.optional().describe("the Envoy to run; default: one on PATH, else the one that scripts/setup got"),
   concurrency: z.int().min(1).optional().describe("Envoy's worker threads; default: the number of cores"),
-  drainTimeMs: durationMs(0).default(20_000).describe("how long requests may take to end when the router stops"),
+  drainWaitMs: durationMs(0)
+    .default(20_000)
+    .describe(
+      "how long the router goes on as before when it is to stop, but for its health check, which fails at once",
+    ),
+  drainTimeMs: durationMs(0)
+    .default(900_000)
+    .describe("how long requests may then take to end; no new connection is taken meanwhile"),
+  health: z
+    .strictObject({
+      listenAddress: address.default("0.0.0.0").describe("address of the health listener"),
+      port: port.describe(
+        "GET /health here: 200 while requests should come, 503 before and after; nothing else is served",
+      ),
+    })
+    .optional()
+    .describe("where load balancers ask whether to send requests"),
   sweepIntervalMs: durationMs(100)
     .default(30_000)
     .describe("how often Envoy is rid of what removed routes used, once no request uses it"),
@@ -55,8 +69,14 @@ export const DiegoSchema = z.strictObject({
   resyncIntervalMs: durationMs(1_000).default(30_000).describe("pause between full reads"),
 });
 
+export const ApiSchema = z.strictObject({
+  listenAddress: address.default("127.0.0.1").describe("address of the listener"),
+  port: port.describe("its port"),
+});
+
 export const ConfigSchema = z.strictObject({
   logLevel: z.enum(LOG_LEVELS).default("info").describe("what is logged at least"),
+  api: ApiSchema.optional().describe("GET /health, /ready, /metrics and /status of this process; none when left out"),
   log: LogSchema,
   router: RouterSchema.optional(),
   cloudController: CloudControllerSchema.optional(),
@@ -77,7 +97,7 @@ export function parseConfig<Needed extends Section>(
   path: string,
   needed: readonly Needed[],
 ): ConfigWith<Needed> {
-  const parsed = ConfigSchema.safeParse(raw);
+  const parsed = ConfigSchema.safeParse(raw, { error: (issue) => inWords(issue) });
   const given = typeof raw === "object" && raw !== null ? raw : {};
   const missing = needed.filter((section) => !(section in given));
   const problems = [
@@ -92,10 +112,65 @@ export function parseConfig<Needed extends Section>(
   return parsed.data as ConfigWith<Needed>;
 }
 
+/** A problem that the schema has no words of its own for; undefined leaves it to zod's. */
+function inWords(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code === "invalid_type") {
+    if (issue.input === undefined) return "is missing";
+    if (issue.input === null) return "is empty";
+    return `must be ${KINDS[issue.expected] ?? issue.expected}, not ${JSON.stringify(issue.input)}`;
+  }
+  if (issue.code === "too_small") {
+    return issue.origin === "string" ? "must not be empty" : `must be at least ${issue.minimum}`;
+  }
+  if (issue.code === "unrecognized_keys") return `has no key ${issue.keys.map((key) => `"${key}"`).join(", ")}`;
+  if (issue.code === "invalid_value") return `must be one of ${issue.values.join(", ")}`;
+  return undefined;
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  array: "a list",
+  boolean: "true or false",
+  int: "a whole number",
+  number: "a number",
+  object: "a section with keys",
+  string: "text",
+};
+
 function secretProblems(config: Config | undefined): string[] {
   const section = config?.cloudController;
   if (!section || (section.clientSecret === undefined) !== (section.clientSecretFile === undefined)) return [];
   return ["cloudController: give clientSecretFile or clientSecret, one of them"];
+}
+
+/**
+ * Throws MESH_CONFIG_INVALID with every file that the configuration names (keys that end in "File") and that this
+ * process can't read, each by its key.
+ */
+export async function requireFiles(config: Config, path: string): Promise<void> {
+  const problems: string[] = [];
+  for (const { key, file } of namedFiles(config)) {
+    try {
+      const handle = await open(file);
+      try {
+        if ((await handle.stat()).isDirectory()) problems.push(`${key}: ${file} is a directory`);
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      problems.push(`${key}: ${file} can't be read (${systemCode(error) ?? asError(error).message})`);
+    }
+  }
+  if (problems.length === 0) return;
+  const list = problems.map((problem) => `\n    ${problem}`).join("");
+  throw new MeshError("MESH_CONFIG_INVALID", `${path}:${list}`, "name files that this process can read");
+}
+
+function* namedFiles(section: object, place = ""): Generator<{ key: string; file: string }> {
+  for (const [name, value] of Object.entries(section) as [string, unknown][]) {
+    const key = `${place}${name}`;
+    if (typeof value === "string" && name.endsWith("File")) yield { key, file: value };
+    else if (typeof value === "object" && value !== null) yield* namedFiles(value, `${key}.`);
+  }
 }
 
 /** Reads a YAML (or JSON) file. */
@@ -119,7 +194,9 @@ function parseYaml(text: string, path: string): unknown {
     return parse(text);
   } catch (error) {
     if (!(error instanceof YAMLParseError)) throw error;
-    throw new MeshError("MESH_CONFIG_INVALID", `${path}: ${error.message}`, "mend the YAML at that place", {
+    // Its lines, the caret below its place, without the blank ones between.
+    const lines = error.message.split("\n").filter((line) => line.trim() !== "");
+    throw new MeshError("MESH_CONFIG_INVALID", `${path}: ${lines.join("\n    ")}`, "mend the YAML at that place", {
       cause: error,
     });
   }

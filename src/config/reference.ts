@@ -48,16 +48,21 @@ export function configReference(): string {
 }
 
 function table(keys: readonly (readonly [string, JsonSchema])[], required: readonly string[]): string {
-  const rows = keys.map(([name, key]) => {
+  return ["| key | type | default | what it is |", "|---|---|---|---|", ...rows(keys, required)].join("\n");
+}
+
+/** A section within a section has rows of its own: "health.port". */
+function rows(keys: readonly (readonly [string, JsonSchema])[], required: readonly string[], place = ""): string[] {
+  return keys.flatMap(([name, key]) => {
     const fallback =
       key.default === undefined
         ? required.includes(name)
           ? "required"
           : ""
         : `\`${typeof key.default === "string" ? key.default : JSON.stringify(key.default)}\``;
-    return `| \`${name}\` | ${typeOf(key)} | ${fallback} | ${key.description ?? ""} |`;
+    const row = `| \`${place}${name}\` | ${typeOf(key)} | ${fallback} | ${key.description ?? ""} |`;
+    return [row, ...rows(Object.entries(key.properties ?? {}), key.required ?? [], `${place}${name}.`)];
   });
-  return ["| key | type | default | what it is |", "|---|---|---|---|", ...rows].join("\n");
 }
 
 function typeOf({ type, enum: values, items }: JsonSchema): string {

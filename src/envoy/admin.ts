@@ -51,7 +51,7 @@ export interface EnvoyAdmin {
   /** Counters and gauges by name, of those that match (RE2, anywhere in the name). */
   stats(filter: string): Promise<ReadonlyMap<string, number>>;
   requests(): Promise<RequestCounts>;
-  /** Answers close their connections from now on; after Envoy's drain time its listeners close. */
+  /** Closes the listeners: no new connections. Those that are open are served, and closed after their next answer. */
   drainListeners(): Promise<void>;
   /** Lets load balancers see that Envoy goes: its health check answers 503, requests are served as before. */
   failHealthcheck(): Promise<void>;
@@ -98,7 +98,7 @@ export function envoyAdmin(socketPath: string, timeoutMs = TIMEOUT_MS): EnvoyAdm
     stats,
     requests: async () => countRequests(await stats("^http\\..*\\.downstream_rq_(active|total)$")),
     drainListeners: async () => {
-      await accepted("POST", "/drain_listeners?graceful");
+      await accepted("POST", "/drain_listeners");
     },
     failHealthcheck: async () => {
       await accepted("POST", "/healthcheck/fail");

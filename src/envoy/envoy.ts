@@ -29,7 +29,9 @@ export interface EnvoyOptions {
   readonly concurrency: number;
   /** How long Envoy goes on serving with no agent. */
   readonly orphanTimeoutMs: number;
-  /** How long a drain waits for active requests at most. */
+  /** How long a drain goes on taking connections while the health check fails; 0 when left out. */
+  readonly drainWaitMs?: number;
+  /** How long it then waits for active requests at most. */
   readonly drainTimeMs: number;
   /** From SIGTERM to SIGKILL; 5 s when left out. */
   readonly stopGraceMs?: number;
@@ -66,8 +68,8 @@ export interface Envoy {
   /** Resolves when Envoy serves (its /ready says LIVE); rejects with the signal's reason, or when it was stopped. */
   whenReady(signal: AbortSignal): Promise<void>;
   /**
-   * Lets traffic move away: fails the health check, closes connections after their answers, and waits until no
-   * request is active and none came for a second, drainTimeMs at most.
+   * Lets traffic move away: fails the health check and closes connections after their answers; after drainWaitMs takes
+   * no more of them, and waits until no request is active and none came for a second, drainTimeMs at most.
    *
    * Returns  the requests that are still active; 0 when Envoy is gone already.
    */
@@ -190,10 +192,11 @@ class Supervisor implements Envoy {
   }
 
   async drain(): Promise<number> {
-    const deadlineMs = Date.now() + this.#options.drainTimeMs;
     try {
       await this.admin.failHealthcheck();
+      await systemClock.sleep(this.#options.drainWaitMs ?? 0, this.#letGo.signal);
       await this.admin.drainListeners();
+      const deadlineMs = Date.now() + this.#options.drainTimeMs;
       let seen = await this.admin.requests();
       let busyMs = Date.now();
       while (Date.now() < deadlineMs && (seen.active > 0 || Date.now() - busyMs < QUIET_MS)) {
@@ -341,7 +344,8 @@ class Supervisor implements Envoy {
     if (state.kind === "running") {
       this.#options.logger.info({ pid: state.pid, adopted: state.adopted }, "Envoy runs");
     } else if (state.kind === "restarting") {
-      this.#options.logger.error({ err: state.error, restartInMs: state.restartInMs }, "Envoy ended by itself");
+      const { error, restartInMs } = state;
+      this.#options.logger.error({ error: error.message, restartInMs }, "Envoy ended by itself");
     }
     this.#options.onState?.(state);
   }

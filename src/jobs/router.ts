@@ -22,6 +22,10 @@ export interface RouterStatus {
   readonly routeCount: number;
   /** The newest write of the mesh log that the table holds. */
   readonly sequence: number;
+  /** Envoy has confirmed a complete table: what it does not know does not exist. */
+  readonly isReady: boolean;
+  readonly isDraining: boolean;
+  readonly envoy: { readonly isRunning: boolean; readonly failureCount: number };
   readonly proxies: readonly ProxyStatus[];
 }
 
@@ -29,7 +33,10 @@ export interface Router {
   readonly envoy: Envoy;
   readonly table: RoutingTable;
   readonly status: RouterStatus;
-  /** Stops Envoy after its requests ended (or the drain time is over), then the agent. */
+  /**
+   * Lets traffic move away, then stops: the health check fails, drainWaitMs later Envoy takes no more connections,
+   * and it ends when its requests have, or after drainTimeMs. Then the agent.
+   */
   stop(): Promise<void>;
   /** Ends the agent alone: Envoy goes on serving, for the next agent to take over. */
   detach(): Promise<void>;
@@ -44,6 +51,9 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
   const ending = new AbortController();
   let xds: XdsServer | undefined;
   let sweeping = Promise.resolve();
+  let isReady = false;
+  let isDraining = false;
+  let failureCount = 0;
   const feed = feedTable(table, log, ending.signal, logger, (groups) => {
     resources.invalidate(groups);
     xds?.changed(groups);
@@ -77,8 +87,12 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
       }),
       concurrency: config.concurrency ?? availableParallelism(),
       orphanTimeoutMs: config.orphanTimeoutMs,
+      drainWaitMs: config.drainWaitMs,
       drainTimeMs: config.drainTimeMs,
       logger,
+      onState({ kind }) {
+        if (kind === "restarting" || kind === "keeper-lost") failureCount += 1;
+      },
     });
     await envoy.whenReady(ending.signal);
     sweeping = sweepClusters(server, envoy.admin, config.sweepIntervalMs, ending.signal);
@@ -86,10 +100,21 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
       envoy,
       table,
       get status() {
-        const { routeCount } = table;
-        return { node: config.nodeId, routeCount, sequence: feed.sequence, proxies: server.proxies() };
+        const proxies = server.proxies();
+        // It stays ready while Envoy comes back: what it answers until then is right, and health tells whether it does.
+        isReady ||= proxies.some(({ types }) => types.some(({ wasComplete }) => wasComplete));
+        return {
+          node: config.nodeId,
+          routeCount: table.routeCount,
+          sequence: feed.sequence,
+          isReady,
+          isDraining,
+          envoy: { isRunning: envoy.state.kind === "running", failureCount },
+          proxies,
+        };
       },
       async stop() {
+        isDraining = true;
         await envoy.drain();
         await envoy.stop();
         await end();

@@ -223,7 +223,7 @@ describe("a delta stream", () => {
     bench.endpoints.set("a|1", "v2");
     bench.ack(bench.change("a")[0]);
     expect(bench.stream.status()).toEqual([
-      { typeUrl: ENDPOINTS, heldCount: 1, pushes: 2, acks: 1, nacks: 1, unanswered: 0, pending: 0 },
+      { typeUrl: ENDPOINTS, heldCount: 1, pushes: 2, acks: 1, nacks: 1, unanswered: 0, pending: 0, wasComplete: false },
     ]);
   });
 

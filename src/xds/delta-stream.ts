@@ -40,6 +40,8 @@ export interface TypeStatus {
   readonly unanswered: number;
   /** Changed and not sent yet. */
   readonly pending: number;
+  /** The proxy has had all of it at once, confirmed, at some time since it connected. Types on demand have no such moment. */
+  readonly wasComplete: boolean;
 }
 
 interface Sent {
@@ -58,6 +60,7 @@ interface TypeState {
   readonly vanished: Set<string>;
   /** It asked for everything, and waits to hear, were it that there is nothing. */
   answerDue: boolean;
+  wasComplete: boolean;
   pushes: number;
   acks: number;
   nacks: number;
@@ -146,7 +149,9 @@ export class DeltaStream {
     let next: number | undefined;
     for (const typeUrl of this.#types.keys()) {
       const state = this.#states.get(typeUrl);
-      if (state) next = earliest(next, this.#flushType(state, nowMs));
+      if (!state) continue;
+      next = earliest(next, this.#flushType(state, nowMs));
+      if (state.subscription.wantsAll && isSettled(state)) state.wasComplete = true;
     }
     return next;
   }
@@ -160,6 +165,7 @@ export class DeltaStream {
       nacks: state.nacks,
       unanswered: state.unanswered.size,
       pending: state.pending.size,
+      wasComplete: state.wasComplete,
     }));
   }
 
@@ -269,6 +275,10 @@ export class DeltaStream {
   }
 }
 
+function isSettled({ pending, unanswered, retries }: TypeState): boolean {
+  return pending.size === 0 && unanswered.size === 0 && retries.length === 0;
+}
+
 /** How many responses of an eager type may be without an answer before the next one. */
 function windowOf({ pending }: TypeState): number {
   return pending.size >= EAGER_BATCH ? EAGER_WINDOW : 1;
@@ -283,6 +293,7 @@ function newState(type: ResourceType): TypeState {
     refusals: new Map(),
     vanished: new Set(),
     answerDue: false,
+    wasComplete: false,
     pushes: 0,
     acks: 0,
     nacks: 0,

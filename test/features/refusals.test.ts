@@ -33,6 +33,7 @@ describe("a router over a log", () => {
         port,
         runDirectory: join(directory, "run"),
         concurrency: 1,
+        drainWaitMs: 0,
         drainTimeMs: 0,
         sweepIntervalMs: 100,
         orphanTimeoutMs: 2_000,

@@ -99,6 +99,7 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
         port: routerPort,
         runDirectory: join(directory, "run"),
         concurrency,
+        drainWaitMs: 0,
         drainTimeMs: 0,
         // A test that ends the agent starts the next one within this.
         orphanTimeoutMs: separateRouter ? 20_000 : 2_000,

@@ -1,0 +1,90 @@
+/** What a process of the mesh measures of itself, for Prometheus: read when it is asked for, so that it costs nothing else. */
+import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { SourceStatus } from "../sources/source.js";
+import type { MeshStatus } from "./up.js";
+
+const STATES: readonly SourceStatus["state"][] = ["starting", "following", "retrying"];
+const MS_PER_SECOND = 1_000;
+
+/** The text of /metrics. `status` is asked each time; undefined while the jobs start. */
+export function jobMetrics(version: string, status: () => MeshStatus | undefined): () => Promise<string> {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "cf_mesh_" });
+
+  /** A value, or one for each set of labels. */
+  function measure(
+    name: string,
+    help: string,
+    labels: readonly string[],
+    read: (status: MeshStatus, set: (value: number, labels?: Readonly<Record<string, string>>) => void) => void,
+  ): void {
+    new Gauge({
+      name: `cf_mesh_${name}`,
+      help,
+      labelNames: [...labels],
+      registers: [registry],
+      collect() {
+        this.reset();
+        const current = status();
+        if (!current) return;
+        read(current, (value, of) => (of === undefined ? this.set(value) : this.set(of, value)));
+      },
+    });
+  }
+
+  measure("build_info", "1, with the version of the program", ["version"], (_, set) => set(1, { version }));
+  measure("source_state", "1 for the state that a source is in", ["source", "state"], ({ sources }, set) => {
+    for (const { name, state } of sources) {
+      for (const each of STATES) set(each === state ? 1 : 0, { source: name, state: each });
+    }
+  });
+  measure(
+    "source_last_sync_timestamp_seconds",
+    "Unix time of a source's last complete read",
+    ["source"],
+    ({ sources }, set) => {
+      for (const { name, lastSyncMs } of sources) {
+        if (lastSyncMs !== undefined) set(lastSyncMs / MS_PER_SECOND, { source: name });
+      }
+    },
+  );
+  measure("router_ready", "1 once Envoy has confirmed a complete table", [], ({ router }, set) => {
+    if (router) set(router.isReady ? 1 : 0);
+  });
+  measure("router_routes", "Routes that can be reached from outside", [], ({ router }, set) => {
+    if (router) set(router.routeCount);
+  });
+  measure("router_log_sequence", "The newest write of the mesh log that the table holds", [], ({ router }, set) => {
+    if (router) set(router.sequence);
+  });
+  measure("envoy_up", "1 while Envoy runs", [], ({ router }, set) => {
+    if (router) set(router.envoy.isRunning ? 1 : 0);
+  });
+  measure("envoy_restarts_total", "How often Envoy ended by itself since the agent began", [], ({ router }, set) => {
+    if (router) set(router.envoy.failureCount);
+  });
+  measure("xds_connected_proxies", "Envoys connected to the agent", [], ({ router }, set) => {
+    if (router) set(router.proxies.length);
+  });
+  measure("xds_refused_resources", "Resources that an Envoy does not accept now", [], ({ router }, set) => {
+    if (router) set(router.proxies.reduce((sum, { refusals }) => sum + refusals.length, 0));
+  });
+  const perType = [
+    ["xds_pushes_total", "Responses sent since the proxy connected", "pushes"],
+    ["xds_acks_total", "Responses confirmed since the proxy connected", "acks"],
+    ["xds_nacks_total", "Responses refused since the proxy connected", "nacks"],
+    ["xds_pending_resources", "Changed, and not sent yet", "pending"],
+    ["xds_held_resources", "What the proxy holds", "heldCount"],
+  ] as const;
+  for (const [name, help, field] of perType) {
+    measure(name, help, ["type"], ({ router }, set) => {
+      const byType = new Map<string, number>();
+      for (const { typeUrl, [field]: count } of router?.proxies.flatMap(({ types }) => types) ?? []) {
+        const type = typeUrl.slice(typeUrl.lastIndexOf(".") + 1);
+        byType.set(type, (byType.get(type) ?? 0) + count);
+      }
+      for (const [type, count] of byType) set(count, { type });
+    });
+  }
+  return () => registry.metrics();
+}
