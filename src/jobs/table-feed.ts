@@ -33,7 +33,7 @@ export function feedTable(
   let seenSequence = 0;
 
   function take({ entries, caughtUp, fromStart }: LogBatch): void {
-    if (fromStart && sequence > 0) seen ??= new Set();
+    if (fromStart && sequence > 0) seen = new Set();
     for (const { key } of entries) seen?.add(key);
     const last = entries.at(-1)?.sequence;
     if (seen) seenSequence = last ?? seenSequence;
