@@ -1,0 +1,418 @@
+/**
+ * The writers of key spaces, in a process that may be one of several. Each of them remembers what its source wants, and
+ * follows what the log has; the one whose process holds the lease writes the difference. So a process that takes over
+ * writes at once what its predecessor did not, and a write that is nobody's is repaired.
+ */
+import { hash } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Backoff } from "../lib/backoff.js";
+import { type Clock, systemClock } from "../lib/clock.js";
+import { asError } from "../lib/errors.js";
+import type { Logger } from "../lib/logger.js";
+import type { KeySpaceWriter, Want, WriteCounts } from "./key-space-writer.js";
+import { checkWrite, type LogBatch, type LogEntry, type MeshLog, type Write } from "./log.js";
+import { type Role, WriterLease } from "./writer-lease.js";
+
+export interface LeasedWritersOptions {
+  /** The lease's name; processes that name the same are each other's standbys. */
+  readonly lease: string;
+  /** Of this process, no other has the same. */
+  readonly holder: string;
+  /** 1,500 when left out. */
+  readonly ttlMs?: number;
+  /** 400 when left out. */
+  readonly renewIntervalMs?: number;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+}
+
+export interface LeasedWriters {
+  readonly role: Role;
+  /** Entries that differ from what is wanted, and are not written yet. */
+  readonly pendingCount: number;
+  /**
+   * The writer of one of the key spaces. While the process stands by, nothing is written: its calls resolve when what
+   * is wanted is remembered, and count what differs from the log.
+   */
+  writer(keySpace: string): KeySpaceWriter;
+  /** Resolves when this process holds the lease; rejects with the signal's reason. */
+  whenLeader(signal: AbortSignal): Promise<void>;
+  /** Gives the lease back: what is wanted now is written first, as far as the log takes it. */
+  close(): Promise<void>;
+}
+
+const TTL_MS = 1_500;
+const RENEW_INTERVAL_MS = 400;
+const RETRY_INITIAL_MS = 50;
+const RETRY_MAX_MS = 1_000;
+
+/** A JetStream server takes 1,000 messages as one, at most; the lease's own is one of them. */
+const MAX_BATCH_WRITES = 900;
+const MAX_BATCH_BYTES = 1_048_576;
+const WANTS_PER_TURN = 1_000;
+
+/** Resolves when the key spaces have been read as they stand in the log. Throws what the log's follow throws. */
+export async function openLeasedWriters(
+  log: MeshLog,
+  keySpaces: readonly string[],
+  options: LeasedWritersOptions,
+): Promise<LeasedWriters> {
+  const writers = new Writers(log, keySpaces, options);
+  await writers.start();
+  return writers;
+}
+
+class Writers implements LeasedWriters {
+  readonly #log: MeshLog;
+  readonly #options: LeasedWritersOptions;
+  readonly #clock: Clock;
+  readonly #lease: WriterLease;
+  readonly #spaces: readonly Space[];
+  readonly #ending = new AbortController();
+  readonly #leaseEnding = new AbortController();
+  readonly #waiting = new Set<() => void>();
+  #following: Promise<void> = Promise.resolve();
+  #leasing: Promise<void> = Promise.resolve();
+  #lastFlush: Promise<unknown> = Promise.resolve();
+  #repairing: Promise<void> | undefined;
+  #sequence = 0;
+
+  constructor(log: MeshLog, keySpaces: readonly string[], options: LeasedWritersOptions) {
+    this.#log = log;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    const { ttlMs = TTL_MS, renewIntervalMs = RENEW_INTERVAL_MS, holder, logger } = options;
+    const lease = { name: options.lease, holder, ttlMs, renewIntervalMs, logger, clock: this.#clock };
+    this.#lease = new WriterLease(log, lease, (role) => this.#took(role));
+    this.#spaces = keySpaces.map((keySpace) => new Space(keySpace, () => this.#flush()));
+  }
+
+  get role(): Role {
+    return this.#lease.role;
+  }
+
+  get pendingCount(): number {
+    return this.#spaces.reduce((sum, { dirtyCount }) => sum + dirtyCount, 0);
+  }
+
+  writer(keySpace: string): KeySpaceWriter {
+    const space = this.#spaces.find((one) => one.keySpace === keySpace);
+    if (!space) throw new Error(`no writer of ${keySpace} here`);
+    return space;
+  }
+
+  async start(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#following = this.#follow(resolve, reject);
+    });
+    this.#leasing = this.#lease.run(this.#leaseEnding.signal);
+  }
+
+  async whenLeader(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.role === "leader") return;
+    await new Promise<void>((resolve, reject) => {
+      const settle = () => {
+        this.#waiting.delete(settle);
+        signal.removeEventListener("abort", settle);
+        if (signal.aborted) reject(asError(signal.reason));
+        else resolve();
+      };
+      this.#waiting.add(settle);
+      signal.addEventListener("abort", settle);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#leaseEnding.abort();
+    await this.#leasing;
+    try {
+      await this.#flush();
+      await this.#lease.release();
+    } catch (error) {
+      this.#options.logger.warn(
+        { lease: this.#options.lease, error: asError(error).message },
+        "the lease can't be given back; it ends by itself",
+      );
+    }
+    this.#ending.abort();
+    await Promise.all([this.#following, this.#repairing]);
+  }
+
+  /** Keeps the picture of the log, for as long as this lives; after a fault it goes on where it was. */
+  async #follow(onComplete: () => void, onFault: (error: Error) => void): Promise<void> {
+    const { signal } = this.#ending;
+    const backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
+    let isComplete = false;
+    while (!signal.aborted) {
+      try {
+        for await (const batch of this.#log.follow(this.#sequence, signal)) {
+          this.#observe(batch);
+          backoff.reset();
+          if (batch.caughtUp && !isComplete) {
+            isComplete = true;
+            onComplete();
+          }
+          if (this.role === "leader" && this.pendingCount > 0) this.#repair();
+        }
+      } catch (error) {
+        if (!isComplete) {
+          onFault(asError(error));
+          return;
+        }
+        this.#options.logger.warn(
+          { lease: this.#options.lease, error: asError(error).message },
+          "the mesh log can't be followed now; trying again",
+        );
+        await this.#clock.sleep(backoff.next(), signal);
+      }
+    }
+  }
+
+  #observe({ entries, fromStart, caughtUp }: LogBatch): void {
+    if (fromStart) {
+      this.#lease.forget();
+      for (const space of this.#spaces) space.beginAnew();
+    }
+    for (const entry of entries) {
+      if (entry.key === this.#lease.key) this.#lease.observe(entry);
+      else for (const space of this.#spaces) if (entry.key.startsWith(space.keySpace)) space.observe(entry);
+    }
+    if (caughtUp) for (const space of this.#spaces) space.endAnew();
+    const last = entries.at(-1);
+    if (last) this.#sequence = last.sequence;
+  }
+
+  #took(role: Role): void {
+    if (role === "standby") return;
+    for (const settle of [...this.#waiting]) settle();
+    this.#repair();
+  }
+
+  /** Writes what differs; a log that does not take it is tried again by and by. */
+  #repair(): void {
+    this.#repairing ??= this.#repairAll().finally(() => {
+      this.#repairing = undefined;
+    });
+  }
+
+  async #repairAll(): Promise<void> {
+    const backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
+    while (this.role === "leader" && this.pendingCount > 0 && !this.#ending.signal.aborted) {
+      try {
+        await this.#flush();
+      } catch (error) {
+        this.#options.logger.debug({ error: asError(error).message }, "entries can't be written now; trying again");
+        await this.#clock.sleep(backoff.next(), this.#ending.signal);
+      }
+    }
+  }
+
+  /** Writes what differs now, while this process holds the lease. Throws what the log's append throws. */
+  #flush(): Promise<void> {
+    const flush = this.#lastFlush.then(async () => {
+      for (;;) {
+        const batch = this.#nextBatch();
+        if (batch.length === 0 || this.role !== "leader") return;
+        const last = await this.#lease.append(batch);
+        // Not written: another process took over, or the lease had to be looked at. The loop sees which.
+        if (last === undefined) {
+          await nextTurn();
+          continue;
+        }
+        batch.forEach((write, place) => {
+          const sequence = last - batch.length + 1 + place;
+          this.#spaces.find(({ keySpace }) => write.key.startsWith(keySpace))?.wrote(write, sequence);
+        });
+      }
+    });
+    this.#lastFlush = flush.catch(() => undefined);
+    return flush;
+  }
+
+  /** Values first: what replaces something is there before that goes. */
+  #nextBatch(): readonly Write[] {
+    const batch: Write[] = [];
+    let byteCount = 0;
+    for (const kind of ["values", "deletions"] as const) {
+      for (const space of this.#spaces) {
+        for (const write of space.differences(kind)) {
+          if (batch.length >= MAX_BATCH_WRITES || byteCount >= MAX_BATCH_BYTES) return batch;
+          batch.push(write);
+          byteCount += write.value?.length ?? 0;
+        }
+      }
+    }
+    return batch;
+  }
+}
+
+/** 52 bits of the content's hash: one change in 4.5 * 10^15 goes unseen. */
+const fingerprint = (value: Uint8Array) => parseInt(hash("sha1", value, "hex").slice(0, 13), 16);
+
+/** One key space: what is wanted, what the log has, and the keys in which these differ. */
+class Space implements KeySpaceWriter {
+  readonly keySpace: string;
+  readonly #flush: () => Promise<void>;
+  /** Fingerprints of what the log has. */
+  readonly #actual = new Map<string, number>();
+  /** What is wanted, one byte a character; undefined for a key that is to go. */
+  readonly #wanted = new Map<string, string | undefined>();
+  readonly #wantedFingerprints = new Map<string, number>();
+  /** Keys that differ, in the order in which they came to. */
+  readonly #dirty = new Set<string>();
+  /** The sequence of a key's own write, until the log is seen to be there. */
+  readonly #unconfirmed = new Map<string, number>();
+  /** While the log is read anew: the keys that came up. */
+  #seen: Set<string> | undefined;
+  /** A key that is not wanted is to go. */
+  #isComplete = false;
+  #lastCall: Promise<unknown> = Promise.resolve();
+
+  constructor(keySpace: string, flush: () => Promise<void>) {
+    this.keySpace = keySpace;
+    this.#flush = flush;
+  }
+
+  get dirtyCount(): number {
+    return this.#dirty.size;
+  }
+
+  async apply(wants: readonly Want[]): Promise<WriteCounts> {
+    for (const want of wants) this.#check(want);
+    return this.#inTurn(async (counter) => {
+      for (const want of wants) counter.count(this.#want(want));
+      await counter.settle();
+    });
+  }
+
+  async replaceAll(wants: Iterable<Want> | AsyncIterable<Want>): Promise<WriteCounts> {
+    return this.#inTurn(async (counter) => {
+      const missing = new Set(this.keys());
+      let sinceTurn = 0;
+      for await (const want of wants) {
+        this.#check(want);
+        if (!want.value) continue;
+        missing.delete(want.key);
+        counter.count(this.#want(want));
+        sinceTurn += 1;
+        if (this.#dirty.size >= MAX_BATCH_WRITES) await counter.settle();
+        if (sinceTurn % WANTS_PER_TURN === 0) await nextTurn();
+      }
+      for (const key of missing) counter.count(this.#want({ key, value: undefined }));
+      this.#becomeComplete();
+      await counter.settle();
+    });
+  }
+
+  *keys(): IterableIterator<string> {
+    for (const [key, packed] of this.#wanted) if (packed !== undefined) yield key;
+    if (this.#isComplete) return;
+    for (const key of this.#actual.keys()) if (!this.#wanted.has(key)) yield key;
+  }
+
+  *differences(kind: "values" | "deletions"): Iterable<Write> {
+    for (const key of this.#dirty) {
+      const packed = this.#wanted.get(key);
+      if ((packed === undefined) !== (kind === "deletions")) continue;
+      yield { key, value: packed === undefined ? undefined : Buffer.from(packed, "latin1") };
+    }
+  }
+
+  wrote({ key, value }: Write, sequence: number): void {
+    this.#unconfirmed.set(key, sequence);
+    this.#setActual(key, value && fingerprint(value));
+  }
+
+  observe({ key, sequence, value }: LogEntry): void {
+    this.#seen?.add(key);
+    const own = this.#unconfirmed.get(key);
+    if (own !== undefined && sequence < own) return;
+    this.#unconfirmed.delete(key);
+    this.#setActual(key, value && fingerprint(value));
+  }
+
+  beginAnew(): void {
+    this.#seen = new Set();
+    this.#unconfirmed.clear();
+  }
+
+  endAnew(): void {
+    const seen = this.#seen;
+    if (!seen) return;
+    this.#seen = undefined;
+    for (const key of [...this.#actual.keys()]) if (!seen.has(key)) this.#setActual(key, undefined);
+  }
+
+  #check(want: Want): void {
+    checkWrite(want);
+    if (!want.key.startsWith(this.keySpace)) throw new Error(`key ${want.key} is not in key space ${this.keySpace}`);
+  }
+
+  /** Returns what the want means for the log as it is known. */
+  #want({ key, value }: Want): keyof WriteCounts {
+    const wanted = value && fingerprint(value);
+    if (value === undefined || wanted === undefined) {
+      this.#wantedFingerprints.delete(key);
+      if (this.#isComplete) this.#wanted.delete(key);
+      else this.#wanted.set(key, undefined);
+    } else {
+      this.#wantedFingerprints.set(key, wanted);
+      this.#wanted.set(key, Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("latin1"));
+    }
+    this.#compare(key);
+    if (!this.#dirty.has(key)) return "unchanged";
+    return value === undefined ? "deleted" : "written";
+  }
+
+  #setActual(key: string, actual: number | undefined): void {
+    if (actual === undefined) this.#actual.delete(key);
+    else this.#actual.set(key, actual);
+    this.#compare(key);
+  }
+
+  #compare(key: string): void {
+    const isKnown = this.#isComplete || this.#wanted.has(key);
+    if (isKnown && this.#wantedFingerprints.get(key) !== this.#actual.get(key)) this.#dirty.add(key);
+    else this.#dirty.delete(key);
+  }
+
+  #becomeComplete(): void {
+    if (this.#isComplete) return;
+    this.#isComplete = true;
+    for (const [key, packed] of this.#wanted) if (packed === undefined) this.#wanted.delete(key);
+    for (const key of this.#actual.keys()) this.#compare(key);
+  }
+
+  async #inTurn(call: (counter: Counter) => Promise<void>): Promise<WriteCounts> {
+    const counter = new Counter(this.#flush);
+    const result = this.#lastCall.then(async () => {
+      await call(counter);
+      return counter.counts;
+    });
+    this.#lastCall = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** Of one call: what it found, and what came of it. */
+class Counter {
+  readonly #counts = { written: 0, deleted: 0, unchanged: 0 };
+  readonly #flush: () => Promise<void>;
+
+  constructor(flush: () => Promise<void>) {
+    this.#flush = flush;
+  }
+
+  get counts(): WriteCounts {
+    return this.#counts;
+  }
+
+  count(what: keyof WriteCounts): void {
+    this.#counts[what] += 1;
+  }
+
+  settle(): Promise<void> {
+    return this.#flush();
+  }
+}
