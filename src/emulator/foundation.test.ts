@@ -1,12 +1,23 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { request as sendRequest } from "undici";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import {
   type EmulatedFoundation,
   MemoryDiego,
-  type Shown,
   startEmulatedFoundation,
 } from "../../test/support/emulated-foundation.js";
 import { silentLogger } from "../lib/logger.js";
 import { startFoundation } from "./foundation.js";
+
+interface Answered {
+  readonly links: Readonly<Record<"self" | "uaa" | "log_cache", { readonly href: string }>>;
+  readonly access_token: string;
+}
+
+/** fetch does not let a client name its own Host. */
+async function request(url: string, options: Parameters<typeof sendRequest>[1]): Promise<{ body: Answered }> {
+  const { body } = await sendRequest(url, options);
+  return { body: (await body.json()) as Answered };
+}
 
 describe("the emulated foundation", () => {
   let cf: EmulatedFoundation;
@@ -31,15 +42,37 @@ describe("the emulated foundation", () => {
     await expect(second).rejects.toMatchObject({ code: "MESH_PORT_TAKEN" });
   });
 
-  it("names hrefs by the system domain when it has one", async () => {
+  it("gives hrefs that lead back the way that the request came", async () => {
     const options = { systemDomain: "sys.test", appDomains: [], diego: new MemoryDiego(), logger: silentLogger };
     const named = await startFoundation(options);
-    const { port, hostname } = new URL(named.apiUrl);
-    const answer = (await (await fetch(`http://127.0.0.1:${port}/`)).json()) as Shown;
-    await named.close();
-    expect(hostname).toBe("api.sys.test");
-    expect(answer.links.self.href).toBe(`http://api.sys.test:${port}`);
-    expect(answer.links.uaa.href).toBe(`http://uaa.sys.test:${port}`);
+    onTestFinished(() => named.close());
+    const { port } = new URL(named.apiUrl);
+    const linksFor = async (host: string, headers: Record<string, string> = {}) => {
+      const { links } = (await request(`http://127.0.0.1:${port}/`, { headers: { host, ...headers } })).body;
+      return [links.self.href, links.uaa.href, links.log_cache.href];
+    };
+
+    const own = named.apiUrl;
+    expect(own).toBe(`http://127.0.0.1:${port}`);
+    expect(await linksFor(`127.0.0.1:${port}`)).toEqual([own, own, own]);
+    const names = ["api", "uaa", "log-cache"];
+    expect(await linksFor("api.sys.test:8080")).toEqual(names.map((name) => `http://${name}.sys.test:8080`));
+    const secure = await linksFor("api.sys.test", { "x-forwarded-proto": "https" });
+    expect(secure).toEqual(names.map((name) => `https://${name}.sys.test`));
+    expect(await linksFor("evil.example.com")).toEqual([own, own, own]);
+  });
+
+  it("takes a token that was issued by name from who comes by address", async () => {
+    const options = { systemDomain: "sys.test", appDomains: [], diego: new MemoryDiego(), logger: silentLogger };
+    const named = await startFoundation(options);
+    onTestFinished(() => named.close());
+    const form = new URLSearchParams({ grant_type: "password", username: "admin", password: "admin", client_id: "cf" });
+    const headers = { host: "uaa.sys.test", "content-type": "application/x-www-form-urlencoded" };
+    const login = await request(`${named.apiUrl}/oauth/token`, { method: "POST", headers, body: form.toString() });
+    const answer = await fetch(`${named.apiUrl}/v3/apps`, {
+      headers: { authorization: `bearer ${login.body.access_token}` },
+    });
+    expect(answer.status).toBe(200);
   });
 
   it("marks each answer with a request id that carries the client's", async () => {

@@ -1,11 +1,13 @@
 /** The emulated Cloud Controller and UAA over real HTTP, before a Diego that keeps all in memory. */
 import type { DesiredProcess, Diego, RunningInstance } from "../../src/emulator/diego/diego.js";
+import { AppLogs } from "../../src/emulator/logs.js";
 import { type Foundation, type FoundationOptions, startFoundation } from "../../src/emulator/foundation.js";
 import type { Clock } from "../../src/lib/clock.js";
 import { silentLogger } from "../../src/lib/logger.js";
 
 /** Accepts what is desired. It runs at once, unless `runsAtOnce` is false: then when the test says so. */
 export class MemoryDiego implements Diego {
+  readonly logs = new AppLogs();
   readonly desired = new Map<string, DesiredProcess>();
   /** What was called, in order: "desire <lrp>", "remove <lrp>", "restart <lrp>/<index>". */
   readonly calls: string[] = [];

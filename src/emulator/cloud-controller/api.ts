@@ -1,9 +1,19 @@
 /** What the parts of the emulated Cloud Controller work with. */
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../lib/clock.js";
+import type { Logger } from "../../lib/logger.js";
+import type { AppLogs } from "../logs.js";
+import type { Stager } from "../staging/stager.js";
+import type { Bits } from "./bits.js";
 import type { Launcher } from "./launcher.js";
 import type { Metadata, Resource } from "./records.js";
 import type { Store } from "./store.js";
+
+/** Someone whom UAA knows. */
+export interface User {
+  readonly guid: string;
+  readonly name: string;
+}
 
 /** Who sent a request, as its token says. */
 export interface Caller {
@@ -18,11 +28,19 @@ export type BetweenPages = (page: { readonly path: string; readonly page: number
 export interface Api {
   readonly store: Store;
   readonly launcher: Launcher;
+  readonly bits: Bits;
+  readonly stager: Stager;
   readonly clock: Clock;
-  /** Where clients reach the API, as in "http://127.0.0.1:8080": the beginning of every href. */
+  readonly logger: Logger;
+  /** Where staging and the API write about an app. */
+  readonly logs: AppLogs;
+  /** Where the client of this request reaches the API, as in "http://127.0.0.1:8080": the beginning of every href. */
   readonly url: () => string;
   readonly uaaUrl: () => string;
+  readonly logCacheUrl: () => string;
   readonly betweenPages: BetweenPages;
+  /** Those whom UAA knows. */
+  readonly users: () => readonly User[];
 }
 
 /** Unix time in seconds. */

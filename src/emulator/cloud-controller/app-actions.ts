@@ -1,8 +1,11 @@
 import { randomUUID } from "node:crypto";
 import { type Api, type Caller, newResource, now } from "./api.js";
 import { recordAppEvent } from "./audit-events.js";
+import { cancelBuilds } from "./build-actions.js";
 import { changeDestinations } from "./destination-actions.js";
 import { notUnique, unprocessable } from "./errors.js";
+import { STACK } from "./lifecycle.js";
+import { deleteDroplet, deletePackage } from "./package-actions.js";
 import type { App, Droplet, Process } from "./records.js";
 
 export interface NewApp {
@@ -26,7 +29,7 @@ export function createApp(api: Api, caller: Caller, fields: NewApp): App {
     state: "STOPPED",
     spaceGuid: fields.spaceGuid,
     buildpacks: fields.buildpacks ?? [],
-    stack: fields.stack ?? "cflinuxfs4",
+    stack: fields.stack ?? STACK,
     dropletGuid: null,
     environmentVariables: { ...fields.environmentVariables },
   });
@@ -73,6 +76,7 @@ export function assignDroplet(api: Api, caller: Caller, app: App, dropletGuid: s
     throw unprocessable("Unable to assign current droplet. Ensure the droplet exists and belongs to this app.");
   }
   app.dropletGuid = droplet.guid;
+  for (const type of Object.keys(droplet.processTypes)) ensureProcess(api, app, type);
   app.updatedAt = now(api);
   recordAppEvent(api, caller, "audit.app.droplet.mapped", app, { request: { droplet_guid: droplet.guid } });
 }
@@ -82,9 +86,12 @@ export function copyDroplet(api: Api, source: Droplet, app: App): Droplet {
   return api.store.droplets.add({
     ...newResource(api),
     appGuid: app.guid,
+    packageGuid: null,
     name: source.name,
-    command: source.command,
+    detectOutput: source.detectOutput,
+    processTypes: source.processTypes,
     workingDirectory: source.workingDirectory,
+    path: source.path,
   });
 }
 
@@ -92,6 +99,7 @@ export function copyDroplet(api: Api, source: Droplet, app: App): Droplet {
 export async function deleteApp(api: Api, caller: Caller, app: App): Promise<void> {
   const { store } = api;
   recordAppEvent(api, caller, "audit.app.delete-request", app, { request: { recursive: true } });
+  cancelBuilds(api, app);
   await api.launcher.stop(app);
   for (const destination of store.destinationsOfApp(app.guid)) {
     const route = store.routes.require(destination.routeGuid);
@@ -99,8 +107,21 @@ export async function deleteApp(api: Api, caller: Caller, app: App): Promise<voi
   }
   for (const process of store.processesOfApp(app.guid)) store.processes.delete(process);
   for (const deployment of store.deploymentsOfApp(app.guid)) store.deployments.delete(deployment);
-  for (const droplet of store.droplets.all()) if (droplet.appGuid === app.guid) store.droplets.delete(droplet);
+  for (const droplet of store.dropletsOfApp(app.guid)) await deleteDroplet(api, droplet);
+  for (const build of store.buildsOfApp(app.guid)) store.builds.delete(build);
+  for (const one of store.packagesOfApp(app.guid)) await deletePackage(api, one);
   store.apps.delete(app);
+  api.logs.forget(app.guid);
+}
+
+/** The app's process of this type. A new one has no instances but for web, and passes when it runs but for web. */
+export function ensureProcess(api: Api, app: App, type: string): Process {
+  const existing = api.store.process(app.guid, type);
+  if (existing !== undefined) return existing;
+  const process = newProcess(api, app, type, randomUUID());
+  if (type === "web") return api.store.processes.add(process);
+  const healthCheck = { type: "process", data: process.healthCheck.data };
+  return api.store.processes.add({ ...process, instances: 0, healthCheck });
 }
 
 function newProcess(api: Api, app: App, type: string, guid: string): Process {
@@ -110,6 +131,7 @@ function newProcess(api: Api, app: App, type: string, guid: string): Process {
     type,
     version: randomUUID(),
     retiringVersions: [],
+    canaryInstances: null,
     command: null,
     instances: 1,
     memoryMb: 1024,

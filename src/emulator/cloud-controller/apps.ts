@@ -7,23 +7,11 @@ import { callerOf } from "./authentication.js";
 import { mergeMetadata, mergePairs, metadataField, nameField, parseBody, relationships } from "./body.js";
 import { notFound } from "./errors.js";
 import { acceptJob } from "./jobs.js";
+import { lifecycleField } from "./lifecycle.js";
 import { list, TIME_ORDERS } from "./list.js";
 import { includeSpaces, includeSpacesAndOrganizations } from "./presenters.js";
 import type { App } from "./records.js";
 
-const lifecycleField = z
-  .strictObject(
-    {
-      type: z.literal("buildpack", "is not included in the list: buildpack"),
-      data: z.strictObject({
-        buildpacks: z.array(z.string()).nullish(),
-        stack: z.string().nullish(),
-        credentials: z.unknown().optional(),
-      }),
-    },
-    "must be an object",
-  )
-  .optional();
 const variableSchema = z
   .string()
   .min(1, "key must be a minimum length of 1")

@@ -1,8 +1,15 @@
 /** Request bodies: JSON whatever the content type says, since `cf curl` sends it as form-urlencoded. */
-import type { FastifyRequest } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { messageParseError, unprocessable } from "./errors.js";
 import type { Metadata } from "./records.js";
+
+export function readBodiesAsText(server: FastifyInstance): void {
+  server.removeAllContentTypeParsers();
+  server.addContentTypeParser("*", { parseAs: "string" }, (_request, body, done) => {
+    done(null, body);
+  });
+}
 
 /** Throws MessageParseError unless the body is a JSON object. */
 export function objectBody(request: FastifyRequest): Record<string, unknown> {
@@ -13,7 +20,12 @@ export function objectBody(request: FastifyRequest): Record<string, unknown> {
 
 /** Throws 422 with every problem, in Cloud Controller's words: "Name must be a string, Unknown field(s): 'x'". */
 export function parseBody<Schema extends z.ZodType>(request: FastifyRequest, schema: Schema): z.output<Schema> {
-  const parsed = schema.safeParse(objectBody(request));
+  return parseFields(objectBody(request), schema);
+}
+
+/** As `parseBody`, for what is no body. */
+export function parseFields<Schema extends z.ZodType>(fields: unknown, schema: Schema): z.output<Schema> {
+  const parsed = schema.safeParse(fields);
   if (parsed.success) return parsed.data;
   throw unprocessable(parsed.error.issues.map(describeIssue).join(", "));
 }

@@ -4,10 +4,15 @@ import type { Clock } from "../../lib/clock.js";
 import { asError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
 import type { Diego } from "../diego/diego.js";
-import type { Api, BetweenPages } from "./api.js";
+import type { Api, BetweenPages, User } from "./api.js";
+import { serveAbsent } from "./absent.js";
+import { serveAppEnvironment } from "./app-environment.js";
 import { serveApps } from "./apps.js";
 import { serveAuditEvents } from "./audit-events.js";
+import { Bits } from "./bits.js";
+import { serveBuilds } from "./builds.js";
 import { requireToken, type VerifyToken } from "./authentication.js";
+import { readBodiesAsText } from "./body.js";
 import { serveDeployments } from "./deployments.js";
 import { serveDestinations } from "./destinations.js";
 import { serveDomains } from "./domains.js";
@@ -16,32 +21,56 @@ import { ApiError, unknownError } from "./errors.js";
 import { serveFeatureFlags } from "./feature-flags.js";
 import { serveJobs } from "./jobs.js";
 import { Launcher } from "./launcher.js";
-import { emptyList } from "./list.js";
+import { serveManifests } from "./manifests.js";
 import { serveOrganizations } from "./organizations.js";
+import { servePackages } from "./packages.js";
+import { servePlatform } from "./platform.js";
 import { serveProcesses } from "./processes.js";
 import { limitRate, type RateLimit } from "./rate-limit.js";
 import { serveRoles } from "./roles.js";
 import { serveRoot } from "./root.js";
 import { serveRoutes } from "./routes.js";
 import { serveSpaces } from "./spaces.js";
+import { Stager } from "../staging/stager.js";
 import { Store } from "./store.js";
+import { serveUsers } from "./users.js";
 
 export interface CloudControllerOptions {
   readonly diego: Diego;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly verifyToken: VerifyToken;
+  /** As the client of the request that is being served reaches it. */
   readonly url: () => string;
+  /** As apps are told: VCAP_APPLICATION's cf_api. */
+  readonly publicUrl: () => string;
   readonly uaaUrl: () => string;
+  readonly logCacheUrl: () => string;
   readonly rateLimit: () => RateLimit | undefined;
   readonly betweenPages: BetweenPages;
+  readonly users: () => readonly User[];
+  /** For packages and droplets. */
+  readonly dataDirectory: string;
 }
 
-/** Adds the API's paths to a server that does not listen yet. The caller closes the Api's launcher. */
+/** Adds the API's paths to a server that does not listen yet. The caller closes the Api's launcher and stager. */
 export async function serveCloudController(root: FastifyInstance, options: CloudControllerOptions): Promise<Api> {
-  const { clock, url, uaaUrl, betweenPages } = options;
+  const { clock, url, publicUrl, uaaUrl, logCacheUrl, betweenPages } = options;
   const store = new Store();
-  const api: Api = { store, launcher: new Launcher(store, options.diego, url), clock, url, uaaUrl, betweenPages };
+  const api: Api = {
+    store,
+    launcher: new Launcher(store, options.diego, publicUrl),
+    bits: new Bits(options.dataDirectory),
+    stager: new Stager(),
+    clock,
+    logger: options.logger,
+    logs: options.diego.logs,
+    url,
+    uaaUrl,
+    logCacheUrl,
+    betweenPages,
+    users: options.users,
+  };
   await root.register((server, _options, done) => {
     readBodiesAsText(server);
     requireToken(server, options.verifyToken);
@@ -50,10 +79,13 @@ export async function serveCloudController(root: FastifyInstance, options: Cloud
     serveRoot(server, api);
     serveOrganizations(server, api);
     serveSpaces(server, api);
+    serveManifests(server, api);
     serveDomains(server, api);
     serveRoutes(server, api);
     serveDestinations(server, api);
     serveApps(server, api);
+    servePackages(server, api);
+    serveBuilds(server, api);
     serveDroplets(server, api);
     serveProcesses(server, api);
     serveDeployments(server, api);
@@ -61,18 +93,13 @@ export async function serveCloudController(root: FastifyInstance, options: Cloud
     serveAuditEvents(server, api);
     serveRoles(server, api);
     serveFeatureFlags(server, api);
-    // This foundation has no services; the CLI asks all the same.
-    server.get("/v3/service_route_bindings", (request) => emptyList(api, request));
+    serveUsers(server, api);
+    servePlatform(server, api);
+    serveAppEnvironment(server, api);
+    serveAbsent(server, api);
     done();
   });
   return api;
-}
-
-function readBodiesAsText(server: FastifyInstance): void {
-  server.removeAllContentTypeParsers();
-  server.addContentTypeParser("*", { parseAs: "string" }, (_request, body, done) => {
-    done(null, body);
-  });
 }
 
 function answerErrors(server: FastifyInstance, logger: Logger): void {

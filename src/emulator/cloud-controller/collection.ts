@@ -3,6 +3,12 @@ export class Collection<T extends { readonly guid: string }> {
   readonly #byGuid = new Map<string, T>();
   readonly #indexes: { readonly keyOf: (item: T) => string; readonly items: Map<string, T[]> }[] = [];
   #inOrder: readonly T[] | undefined;
+  #onChange = (): void => undefined;
+
+  /** Called when a record came or went; what changes within one is its owner's to tell. */
+  onChange(listener: () => void): void {
+    this.#onChange = listener;
+  }
 
   /** A lookup by a key that never changes. To be called while the collection is empty. */
   indexBy(keyOf: (item: T) => string): (key: string) => readonly T[] {
@@ -20,6 +26,7 @@ export class Collection<T extends { readonly guid: string }> {
       if (siblings === undefined) index.items.set(key, [item]);
       else siblings.push(item);
     }
+    this.#onChange();
     return item;
   }
 
@@ -44,6 +51,7 @@ export class Collection<T extends { readonly guid: string }> {
       if (siblings.length === 0) index.items.delete(key);
       else index.items.set(key, siblings);
     }
+    this.#onChange();
   }
 
   all(): readonly T[] {

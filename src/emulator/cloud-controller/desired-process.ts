@@ -1,4 +1,5 @@
-import type { DesiredProcess } from "../diego/diego.js";
+import type { DesiredProcess, HealthCheck } from "../diego/diego.js";
+import { systemPath } from "../staging/environment.js";
 import { openPorts } from "./process-ports.js";
 import type { App, Destination, Droplet, Process, Route } from "./records.js";
 import { protocolOf, type Store } from "./store.js";
@@ -20,12 +21,13 @@ export function desiredProcess(store: Store, apiUrl: string, process: Process, v
   return {
     lrpProcessGuid: lrpProcessGuid(process, version),
     appGuid: app.guid,
-    instances: process.instances,
+    instances: version === process.version ? (process.canaryInstances ?? process.instances) : process.instances,
     ports: openPorts(process),
     command: commandOf(process, droplet),
     workingDirectory: droplet.workingDirectory,
-    environment: { VCAP_SERVICES: "{}", MEMORY_LIMIT: `${process.memoryMb}m`, ...app.environmentVariables },
-    vcapApplication: vcapApplication(store, apiUrl, app, process, version, mapped),
+    environment: environmentOf(process, app, droplet),
+    healthCheck: healthCheckOf(process),
+    vcapApplication: vcapApplication(store, apiUrl, process, version),
     routes: routesJson(store, mapped),
     metricTags: metricTags(store, app, process),
     annotation: process.updatedAt.toFixed(1),
@@ -75,20 +77,45 @@ function routesJson(store: Store, mapped: readonly Mapped[]): Readonly<Record<st
   };
 }
 
+/**
+ * The shell stays, and waits for what it runs after a SIGTERM, which its whole process group gets: an app that drains
+ * would lose its group's leader too early otherwise.
+ */
+const SHELL = ["/bin/sh", "-c", 'trap "exit 143" TERM; eval "$1"', "sh"];
+const NO_COMMAND = 'echo "no start command: name one in a Procfile, or push with -c" >&2; exit 1';
+
 function commandOf(process: Process, droplet: Droplet): readonly string[] {
-  return process.command === null ? droplet.command : ["/bin/sh", "-c", process.command];
+  const command = process.command ?? droplet.processTypes[process.type] ?? NO_COMMAND;
+  return typeof command === "string" ? [...SHELL, command] : command;
 }
 
-function vcapApplication(
+function environmentOf(process: Process, app: App, droplet: Droplet): Readonly<Record<string, string>> {
+  const variables: Record<string, string> = {
+    VCAP_SERVICES: "{}",
+    MEMORY_LIMIT: `${process.memoryMb}m`,
+    ...app.environmentVariables,
+  };
+  if (droplet.path.length === 0) return variables;
+  return { ...variables, PATH: [...droplet.path, variables["PATH"] ?? systemPath()].join(":") };
+}
+
+function healthCheckOf({ healthCheck: { type, data } }: Process): HealthCheck {
+  const timeout = typeof data["timeout"] === "number" ? { timeoutMs: data["timeout"] * 1000 } : {};
+  const endpoint = typeof data["endpoint"] === "string" ? data["endpoint"] : "/";
+  if (type === "http") return { type, endpoint, ...timeout };
+  return { type: type === "process" ? "process" : "port", ...timeout };
+}
+
+/** VCAP_APPLICATION, without what differs by instance. */
+export function vcapApplication(
   store: Store,
   apiUrl: string,
-  app: App,
   process: Process,
   version: string,
-  mapped: readonly Mapped[],
 ): Readonly<Record<string, unknown>> {
+  const app = store.apps.require(process.appGuid);
   const organization = store.organizationOf(app.spaceGuid);
-  const uris = mapped.map(({ route }) => store.urlOf(route));
+  const uris = mappedRoutes(store, process).map(({ route }) => store.urlOf(route));
   return {
     cf_api: apiUrl,
     limits: { fds: 16384, mem: process.memoryMb, disk: process.diskMb },

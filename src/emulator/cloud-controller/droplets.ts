@@ -5,8 +5,10 @@ import { type Api, link, presentTimes, toOne } from "./api.js";
 import { copyDroplet } from "./app-actions.js";
 import { findApp } from "./apps.js";
 import { parseBody, relationships } from "./body.js";
+import { findPackage } from "./packages.js";
 import { notFound, unprocessable } from "./errors.js";
 import { list, type Listing, queryOf } from "./list.js";
+import { commandText } from "./presenters.js";
 import type { Droplet } from "./records.js";
 
 const copySchema = z.strictObject({ relationships: relationships("app") });
@@ -53,7 +55,15 @@ export function serveDroplets(server: FastifyInstance, api: Api): void {
     return list(
       api,
       request,
-      listing(() => store.droplets.all().filter((droplet) => droplet.appGuid === app.guid)),
+      listing(() => store.dropletsOfApp(app.guid)),
+    );
+  });
+  server.get<{ Params: { guid: string } }>("/v3/packages/:guid/droplets", (request) => {
+    const { guid } = findPackage(api, request.params.guid);
+    return list(
+      api,
+      request,
+      listing(() => store.droplets.all().filter((droplet) => droplet.packageGuid === guid)),
     );
   });
   server.get<{ Params: { guid: string } }>("/v3/apps/:guid/droplets/current", (request) =>
@@ -79,11 +89,15 @@ function presentDroplet(api: Api, droplet: Droplet): object {
     error: null,
     lifecycle: { type: "buildpack", data: {} },
     checksum: { type: "sha256", value: createHash("sha256").update(droplet.name).digest("hex") },
-    buildpacks: [{ name: droplet.name, detect_output: null, buildpack_name: droplet.name, version: null }],
+    buildpacks: [
+      { name: droplet.name, detect_output: droplet.detectOutput, buildpack_name: droplet.name, version: null },
+    ],
     stack: "cflinuxfs4",
     image: null,
     execution_metadata: "",
-    process_types: { web: droplet.command.join(" ") },
+    process_types: Object.fromEntries(
+      Object.entries(droplet.processTypes).map(([type, command]) => [type, commandText(command)]),
+    ),
     relationships: { app: toOne(droplet.appGuid) },
     metadata: droplet.metadata,
     links: {

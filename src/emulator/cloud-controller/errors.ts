@@ -49,3 +49,17 @@ export const notUnique = (problem: string) => new ApiError(422, 10016, "CF-Uniqu
 
 export const featureDisabled = (flag: string) =>
   new ApiError(403, 330002, "CF-FeatureDisabled", `Feature Disabled: ${flag}`);
+
+/** Several at once, as manifests have: clients show each. */
+export class CompoundError extends ApiError {
+  readonly errors: readonly ApiError[];
+
+  constructor(errors: readonly ApiError[]) {
+    super(422, 10008, "CF-UnprocessableEntity", errors.map(({ message }) => message).join("\n"));
+    this.errors = errors;
+  }
+
+  override get body(): ErrorBody {
+    return { errors: this.errors.flatMap((error) => error.body.errors) };
+  }
+}

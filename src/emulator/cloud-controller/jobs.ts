@@ -1,10 +1,17 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { type Api, link, newResource, presentTimes } from "./api.js";
 import { notFound } from "./errors.js";
+import type { Job } from "./records.js";
 
-/** Answers 202 with the Location of a job. The work is done before, so the job is complete at its first look. */
-export function acceptJob(api: Api, reply: FastifyReply, operation: string): FastifyReply {
-  const job = api.store.jobs.add({ ...newResource(api), operation });
+export interface JobResult {
+  readonly errors?: Job["errors"];
+  readonly warnings?: readonly string[];
+}
+
+/** Answers 202 with the Location of a job. The work is done before, so the job has ended at its first look. */
+export function acceptJob(api: Api, reply: FastifyReply, operation: string, result: JobResult = {}): FastifyReply {
+  const { errors = [], warnings = [] } = result;
+  const job = api.store.jobs.add({ ...newResource(api), operation, errors, warnings });
   return reply.status(202).header("location", `${api.url()}/v3/jobs/${job.guid}`).send();
 }
 
@@ -15,9 +22,9 @@ export function serveJobs(server: FastifyInstance, api: Api): void {
     return {
       ...presentTimes(job),
       operation: job.operation,
-      state: "COMPLETE",
-      errors: [],
-      warnings: [],
+      state: job.errors.length > 0 ? "FAILED" : "COMPLETE",
+      errors: job.errors,
+      warnings: job.warnings.map((detail) => ({ detail })),
       links: { self: link(api, `/v3/jobs/${job.guid}`) },
     };
   });

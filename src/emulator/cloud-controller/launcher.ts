@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
-import type { Diego } from "../diego/diego.js";
+import type { Diego, RunningInstance } from "../diego/diego.js";
 import { desiredProcess, lrpProcessGuid } from "./desired-process.js";
 import type { App, Process } from "./records.js";
 import type { Store } from "./store.js";
 
 const ROLLING_TIMEOUT_MS = 300_000;
+
+type Ending = "running" | "replaced" | "failed";
 
 /** Tells Diego what Cloud Controller wants. What concerns one app happens in order. */
 export class Launcher {
@@ -58,27 +60,54 @@ export class Launcher {
   }
 
   /**
-   * Starts a new version beside the one that runs.
+   * Starts a new version beside the one that runs: all its instances, or as many as the canary is to have.
    *
-   * Returns  a promise of its end: "running" when the new version runs and the old ones are removed; "replaced" when
-   *          another version or a stop came first; "failed" when the new version did not run in time, and was removed.
+   * Returns  a promise of its end: "running" when the new version runs, and, unless it is a canary, the old ones are
+   *          removed; "replaced" when another version or a stop came first; "failed" when the new version did not run in
+   *          time, and was removed.
    */
-  async startBeside(process: Process): Promise<{ readonly end: Promise<"running" | "replaced" | "failed"> }> {
+  async startBeside(
+    process: Process,
+    canaryInstances: number | null = null,
+  ): Promise<{ readonly end: Promise<Ending> }> {
     const version = randomUUID();
     await this.#inTurn(process.appGuid, async () => {
       process.retiringVersions = [...process.retiringVersions, process.version];
       process.version = version;
+      process.canaryInstances = canaryInstances;
       await this.#desire(process, version);
     });
-    return { end: this.#finishRolling(process, version) };
+    return { end: this.#finish(process, version, canaryInstances ?? process.instances) };
+  }
+
+  /** Gives the canary all its instances; ends as `startBeside` does. */
+  async promote(process: Process): Promise<{ readonly end: Promise<Ending> }> {
+    const { version } = process;
+    await this.#inTurn(process.appGuid, async () => {
+      process.canaryInstances = null;
+      await this.#desire(process, version);
+    });
+    return { end: this.#finish(process, version, process.instances) };
+  }
+
+  /** Goes back to the version before the newest, if that still runs. */
+  withdraw(process: Process): Promise<void> {
+    return this.#inTurn(process.appGuid, () => this.#goBack(process));
   }
 
   async restartInstance(process: Process, index: number): Promise<void> {
     await this.#diego.restartInstance(lrpProcessGuid(process, process.version), index);
   }
 
-  instances(process: Process) {
-    return this.#diego.instances(lrpProcessGuid(process, process.version));
+  /** What runs of it: of each index the newest version's instance, else that of a version that is about to go. */
+  instances(process: Process): readonly RunningInstance[] {
+    const byIndex = new Map<number, RunningInstance>();
+    for (const version of [...process.retiringVersions, process.version]) {
+      for (const instance of this.#diego.instances(lrpProcessGuid(process, version))) {
+        byIndex.set(instance.index, instance);
+      }
+    }
+    return [...byIndex.values()];
   }
 
   /** Ends the waits of rolling deployments. What runs goes on running. */
@@ -103,33 +132,40 @@ export class Launcher {
     }
   }
 
-  async #finishRolling(process: Process, version: string): Promise<"running" | "replaced" | "failed"> {
+  async #finish(process: Process, version: string, instances: number): Promise<Ending> {
     const signal = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(ROLLING_TIMEOUT_MS)]);
     const lrp = lrpProcessGuid(process, version);
-    const isRunning = await this.#diego.whenRunning(lrp, process.instances, signal).then(
+    const isRunning = await this.#diego.whenRunning(lrp, instances, signal).then(
       () => true,
       () => false,
     );
     return this.#inTurn(process.appGuid, async () => {
       if (process.version !== version || !this.#isStarted(process)) return "replaced";
       if (isRunning) {
-        await this.#removeRetiring(process);
+        if (process.canaryInstances === null) await this.#removeRetiring(process);
         return "running";
       }
       // The foundation is closing: nothing is to change any more.
       if (this.#closing.signal.aborted) return "replaced";
-      const previous = process.retiringVersions.at(-1);
-      if (previous === undefined) return "failed";
-      process.retiringVersions = process.retiringVersions.slice(0, -1);
-      process.version = previous;
-      await this.#diego.remove(lrp);
+      await this.#goBack(process);
       return "failed";
     });
+  }
+
+  async #goBack(process: Process): Promise<void> {
+    const { version } = process;
+    const previous = process.retiringVersions.at(-1);
+    if (previous === undefined) return;
+    process.retiringVersions = process.retiringVersions.slice(0, -1);
+    process.version = previous;
+    process.canaryInstances = null;
+    await this.#diego.remove(lrpProcessGuid(process, version));
   }
 
   async #removeRetiring(process: Process): Promise<void> {
     const versions = process.retiringVersions;
     process.retiringVersions = [];
+    process.canaryInstances = null;
     for (const version of versions) await this.#diego.remove(lrpProcessGuid(process, version));
   }
 

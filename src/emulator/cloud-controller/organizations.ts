@@ -79,5 +79,6 @@ async function deleteOrganization(api: Api, caller: Caller, organization: Organi
   for (const domain of store.domains.all()) {
     if (domain.organizationGuid === organization.guid) store.domains.delete(domain);
   }
+  for (const role of store.roles.all()) if (role.organizationGuid === organization.guid) store.roles.delete(role);
   store.organizations.delete(organization);
 }

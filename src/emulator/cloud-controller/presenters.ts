@@ -1,6 +1,6 @@
 /** How resources that others include are shown. */
 import { type Api, link, presentTimes, timestamp, toOne } from "./api.js";
-import type { Destination, Domain, Organization, Space } from "./records.js";
+import type { Command, Destination, Domain, Organization, Space } from "./records.js";
 import { protocolOf } from "./store.js";
 
 export function presentOrganization(api: Api, organization: Organization): object {
@@ -43,7 +43,7 @@ export function includeSpacesAndOrganizations(api: Api, items: readonly { readon
   return { ...includeSpaces(api, items), ...includeOrganizations(api, spacesOf(api, items)) };
 }
 
-export function includeOrganizations(api: Api, spaces: readonly Space[]) {
+export function includeOrganizations(api: Api, spaces: readonly Pick<Space, "organizationGuid">[]) {
   const guids = new Set(spaces.map((space) => space.organizationGuid));
   return {
     organizations: [...guids].map((guid) => presentOrganization(api, api.store.organizations.require(guid))),
@@ -77,6 +77,11 @@ export function presentDomain(api: Api, domain: Domain): object {
       ...(routerGroupGuid === null ? {} : { router_group: link(api, `/routing/v1/router_groups/${routerGroupGuid}`) }),
     },
   };
+}
+
+/** As a user would type it. */
+export function commandText(command: Command): string {
+  return typeof command === "string" ? command : command.join(" ");
 }
 
 export function presentDestination(destination: Destination): object {

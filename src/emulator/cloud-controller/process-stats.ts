@@ -4,17 +4,33 @@ import type { Process } from "./records.js";
 
 /** One entry per wanted instance of a started app; DOWN for those that Diego has nothing of. */
 export function presentStats(api: Api, process: Process): object {
+  return {
+    resources: wantedInstances(api, process).map(({ index, instance }) =>
+      instance === undefined || instance.state === "DOWN"
+        ? presentMissing(process, index)
+        : presentInstance(api, process, instance),
+    ),
+  };
+}
+
+/** For `embed=process_instances`: less of the same. `since` is the time that an instance is in its state, in seconds. */
+export function presentInstances(api: Api, process: Process): readonly object[] {
+  return wantedInstances(api, process).map(({ index, instance }) => ({
+    index,
+    state: instance?.state ?? "DOWN",
+    since: instance === undefined ? 0 : secondsSince(api, instance),
+  }));
+}
+
+function wantedInstances(api: Api, process: Process) {
   const isStarted = api.store.apps.require(process.appGuid).state === "STARTED";
   const instances = new Map(api.launcher.instances(process).map((instance) => [instance.index, instance]));
-  const wanted = isStarted ? Array.from({ length: process.instances }, (_, index) => index) : [];
-  return {
-    resources: wanted.map((index) => {
-      const instance = instances.get(index);
-      return instance === undefined || instance.state === "DOWN"
-        ? presentMissing(process, index)
-        : presentInstance(api, process, instance);
-    }),
-  };
+  const count = isStarted ? process.instances : 0;
+  return Array.from({ length: count }, (_, index) => ({ index, instance: instances.get(index) }));
+}
+
+function secondsSince(api: Api, { sinceMs }: RunningInstance): number {
+  return Math.max(0, Math.floor((api.clock.now() - sinceMs) / 1000));
 }
 
 function presentMissing(process: Process, index: number): object {
@@ -38,7 +54,7 @@ function presentInstance(api: Api, process: Process, instance: RunningInstance):
     routable: instance.state === "RUNNING" ? true : null,
     host: instance.host,
     instance_internal_ip: instance.instanceAddress,
-    uptime: Math.max(0, Math.floor((api.clock.now() - instance.sinceMs) / 1000)),
+    uptime: secondsSince(api, instance),
     mem_quota: process.memoryMb * 1024 * 1024,
     disk_quota: process.diskMb * 1024 * 1024,
     log_rate_limit: process.logRateLimitBytesPerSecond,

@@ -6,8 +6,9 @@ import { recordAppEvent } from "./audit-events.js";
 import { callerOf } from "./authentication.js";
 import { mergeMetadata, metadataField, parseBody } from "./body.js";
 import { notFound } from "./errors.js";
-import { list, type Listing } from "./list.js";
-import { presentStats } from "./process-stats.js";
+import { list, type Listing, queryOf } from "./list.js";
+import { commandText } from "./presenters.js";
+import { presentInstances, presentStats } from "./process-stats.js";
 import type { HealthCheck, Process } from "./records.js";
 
 const wholeNumber = z.int("is not a number");
@@ -54,7 +55,7 @@ export function serveProcesses(server: FastifyInstance, api: Api): void {
     list(
       api,
       request,
-      processListing(api, () => store.processes.all()),
+      processListing(api, request, () => store.processes.all()),
     ),
   );
   server.get<{ Params: { guid: string } }>("/v3/apps/:guid/processes", (request) => {
@@ -62,7 +63,7 @@ export function serveProcesses(server: FastifyInstance, api: Api): void {
     return list(
       api,
       request,
-      processListing(api, () => store.processesOfApp(app.guid)),
+      processListing(api, request, () => store.processesOfApp(app.guid)),
     );
   });
   server.get<ByGuid>(guidPath, (request) => presentProcess(api, byGuid(request)));
@@ -159,16 +160,22 @@ function findProcess(api: Api, guid: string): Process {
   return process;
 }
 
-function processListing(api: Api, items: () => readonly Process[]): Listing<Process> {
+function processListing(api: Api, request: FastifyRequest, items: () => readonly Process[]): Listing<Process> {
   const { store } = api;
+  const embedsInstances = queryOf(request).get("embed") === "process_instances";
   const spaceOf = (process: Process) => store.apps.require(process.appGuid).spaceGuid;
   return {
     items,
-    present: (process) => ({ ...presentProcess(api, process), command: "[PRIVATE DATA HIDDEN IN LISTS]" }),
+    present: (process) => ({
+      ...presentProcess(api, process),
+      command: "[PRIVATE DATA HIDDEN IN LISTS]",
+      ...(embedsInstances && { process_instances: presentInstances(api, process) }),
+    }),
     filters: {
       types: (process, types) => types.has(process.type),
       app_guids: (process, guids) => guids.has(process.appGuid),
       space_guids: (process, guids) => guids.has(spaceOf(process)),
+      embed: () => true,
       organization_guids: (process, guids) => guids.has(store.spaces.require(spaceOf(process)).organizationGuid),
     },
   };
@@ -178,11 +185,12 @@ function presentProcess(api: Api, process: Process): object {
   const path = `/v3/processes/${process.guid}`;
   const app = api.store.apps.require(process.appGuid);
   const droplet = app.dropletGuid === null ? undefined : api.store.droplets.require(app.dropletGuid);
+  const detected = droplet?.processTypes[process.type];
   return {
     ...presentTimes(process),
     version: process.version,
     type: process.type,
-    command: process.command ?? droplet?.command.join(" ") ?? null,
+    command: process.command ?? (detected === undefined ? null : commandText(detected)),
     user: "vcap",
     instances: process.instances,
     memory_in_mb: process.memoryMb,

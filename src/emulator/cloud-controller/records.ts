@@ -81,6 +81,8 @@ export interface Process extends Resource {
   version: string;
   /** Versions that a rolling deployment has replaced, and that run until the new one does. */
   retiringVersions: readonly string[];
+  /** How many instances the newest version has while it is a canary; null when it is none. */
+  canaryInstances: number | null;
   /** What the user set; null takes the droplet's. */
   command: string | null;
   instances: number;
@@ -93,19 +95,54 @@ export interface Process extends Resource {
   ports: readonly number[] | null;
 }
 
+/** What was uploaded: a zip file of an app's folder. */
+export interface Package extends Resource {
+  readonly appGuid: string;
+  state: "AWAITING_UPLOAD" | "PROCESSING_UPLOAD" | "READY" | "FAILED";
+  /** SHA-256 of the upload, in hexadecimal; null before it. */
+  checksum: string | null;
+  error: string | null;
+}
+
+/** One try to make a droplet of a package. */
+export interface Build extends Resource {
+  readonly appGuid: string;
+  readonly packageGuid: string;
+  /** Those that were asked for; none: whichever finds that the app is its own. */
+  readonly buildpacks: readonly string[];
+  readonly stack: string;
+  readonly creator: { readonly guid: string; readonly name: string };
+  state: "STAGING" | "STAGED" | "FAILED";
+  /** "BuildpackCompileFailed - ..." */
+  error: string | null;
+  dropletGuid: string | null;
+}
+
+/** A line for a shell, or a program and its arguments. */
+export type Command = string | readonly string[];
+
 export interface Droplet extends Resource {
   /** null for the samples, which belong to nobody and are there to be copied. */
   readonly appGuid: string | null;
+  /** null for those that were not made of one. */
+  readonly packageGuid: string | null;
+  /** The buildpack that made it; a sample's own name. */
   readonly name: string;
-  readonly command: readonly string[];
+  /** What the buildpack found, as in "python". */
+  readonly detectOutput: string | null;
+  readonly processTypes: Readonly<Record<string, Command>>;
   readonly workingDirectory: string;
+  /** Folders that come first in the PATH of its processes. */
+  readonly path: readonly string[];
 }
 
-export type DeploymentReason = "DEPLOYING" | "DEPLOYED" | "CANCELED" | "SUPERSEDED";
+/** PAUSED: a canary runs, and waits for somebody to continue. */
+export type DeploymentReason = "DEPLOYING" | "PAUSED" | "DEPLOYED" | "CANCELED" | "SUPERSEDED";
 
 export interface Deployment extends Resource {
   readonly appGuid: string;
-  readonly strategy: string;
+  readonly strategy: "rolling" | "canary";
+  readonly maxInFlight: number;
   readonly dropletGuid: string;
   readonly previousDropletGuid: string;
   readonly processGuid: string;
@@ -114,6 +151,9 @@ export interface Deployment extends Resource {
 
 export interface Job extends Resource {
   readonly operation: string;
+  /** What went wrong; a job without errors is complete. */
+  readonly errors: readonly { readonly code: number; readonly title: string; readonly detail: string }[];
+  readonly warnings: readonly string[];
 }
 
 export interface Party {

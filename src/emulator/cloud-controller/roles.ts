@@ -1,11 +1,13 @@
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
-import { type Api, link, newResource, presentTimes, toOne } from "./api.js";
+import { type Api, link, newResource, presentTimes, toOne, type User } from "./api.js";
 import { parseBody, relationship } from "./body.js";
 import { notFound, unprocessable } from "./errors.js";
 import { acceptJob } from "./jobs.js";
 import { list } from "./list.js";
-import type { Role } from "./records.js";
+import { includeOrganizations, presentSpace } from "./presenters.js";
+import type { Role, Space } from "./records.js";
+import { includeUsers } from "./users.js";
 
 const ORGANIZATION_ROLES = [
   "organization_user",
@@ -21,8 +23,8 @@ const createSchema = z.strictObject({
     // By guid, or by name as the CLI does.
     user: z.strictObject({
       data: z.union([
-        z.strictObject({ guid: z.string() }).transform((user) => user.guid),
-        z.strictObject({ username: z.string(), origin: z.string().optional() }).transform((user) => user.username),
+        z.strictObject({ guid: z.string() }),
+        z.strictObject({ username: z.string(), origin: z.string().optional() }),
       ]),
     }),
     organization: relationship("organization").optional(),
@@ -44,6 +46,11 @@ export function serveRoles(server: FastifyInstance, api: Api): void {
         organization_guids: (role, guids) => guids.has(role.organizationGuid ?? ""),
         space_guids: (role, guids) => guids.has(role.spaceGuid ?? ""),
       },
+      includes: {
+        user: (roles) => includeUsers(api, new Set(roles.map(({ userGuid }) => userGuid))),
+        space: (roles) => ({ spaces: spacesOf(api, roles).map((space) => presentSpace(api, space)) }),
+        organization: (roles) => includeOrganizations(api, organizationsOf(roles)),
+      },
     }),
   );
   server.post("/v3/roles", (request, reply) => {
@@ -51,7 +58,8 @@ export function serveRoles(server: FastifyInstance, api: Api): void {
     const organizationGuid = relationships.organization?.data.guid ?? null;
     const spaceGuid = relationships.space?.data.guid ?? null;
     checkPlace(api, type, organizationGuid, spaceGuid);
-    const userGuid = relationships.user.data;
+    const user = findUser(api, relationships.user.data);
+    const userGuid = user.guid;
     const isSame = (role: Role) =>
       role.type === type &&
       role.userGuid === userGuid &&
@@ -59,7 +67,7 @@ export function serveRoles(server: FastifyInstance, api: Api): void {
       role.spaceGuid === spaceGuid;
     if (store.roles.all().some(isSame)) {
       throw unprocessable(
-        `User '${userGuid}' already has '${type}' role ${describePlace(api, organizationGuid, spaceGuid)}.`,
+        `User '${user.name}' already has '${type}' role ${describePlace(api, organizationGuid, spaceGuid)}.`,
       );
     }
     const role = store.roles.add({ ...newResource(api), type, userGuid, organizationGuid, spaceGuid });
@@ -72,6 +80,27 @@ export function serveRoles(server: FastifyInstance, api: Api): void {
     store.roles.delete(find(api, request.params.guid));
     return acceptJob(api, reply, "role.delete");
   });
+}
+
+function spacesOf(api: Api, roles: readonly Role[]): readonly Space[] {
+  const guids = new Set(roles.flatMap(({ spaceGuid }) => (spaceGuid === null ? [] : [spaceGuid])));
+  return [...guids].map((guid) => api.store.spaces.require(guid));
+}
+
+function organizationsOf(roles: readonly Role[]): readonly { readonly organizationGuid: string }[] {
+  return roles.flatMap(({ organizationGuid }) => (organizationGuid === null ? [] : [{ organizationGuid }]));
+}
+
+function findUser(api: Api, wanted: { readonly guid: string } | { readonly username: string }): User {
+  const found = api
+    .users()
+    .find((user) => ("guid" in wanted ? user.guid === wanted.guid : user.name === wanted.username));
+  if (found !== undefined) return found;
+  throw unprocessable(
+    "guid" in wanted
+      ? "Invalid user. Ensure that the user exists and you have access to it."
+      : `No user exists with the username '${wanted.username}'.`,
+  );
 }
 
 function checkPlace(api: Api, type: string, organizationGuid: string | null, spaceGuid: string | null): void {

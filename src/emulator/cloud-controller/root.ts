@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { type Api, link } from "./api.js";
 
-/** Knows per-route options (3.183.0), and does not yet embed instances in the list of processes (3.211.0). */
-const API_VERSION = "3.195.0";
+/** Knows per-route options (3.183.0), canaries (3.189.0), instances in the list of processes (3.211.0); no route policies (3.224.0). */
+const API_VERSION = "3.219.0";
 
 const COLLECTIONS = [
   "apps",
@@ -27,13 +27,13 @@ export function serveRoot(server: FastifyInstance, api: Api): void {
       cloud_controller_v2: null,
       cloud_controller_v3: { ...link(api, "/v3"), meta: { version: API_VERSION } },
       network_policy_v0: null,
-      network_policy_v1: null,
+      network_policy_v1: link(api, "/networking/v1/external"),
       login: { href: api.uaaUrl() },
       uaa: { href: api.uaaUrl() },
       credhub: null,
-      routing: null,
+      routing: link(api, "/routing"),
       logging: null,
-      log_cache: null,
+      log_cache: { href: api.logCacheUrl() },
       log_stream: null,
       app_ssh: null,
     },

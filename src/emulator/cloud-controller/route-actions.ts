@@ -1,5 +1,7 @@
+import { z } from "zod";
 import { type Api, type Caller, newResource, now } from "./api.js";
 import { recordRouteEvent } from "./audit-events.js";
+import { parseFields } from "./body.js";
 import { changeDestinations } from "./destination-actions.js";
 import { unprocessable } from "./errors.js";
 import type { Domain, Route, RouteOptions, Space } from "./records.js";
@@ -14,6 +16,22 @@ export interface NewRoute {
   /** Of TCP routes; left out, or 0, for any free one. */
   readonly port?: number;
   readonly options?: unknown;
+}
+
+export const hostField = z
+  .string("must be a string")
+  .max(63, "is too long (maximum is 63 characters)")
+  .regex(/^([\w-]+|\*)?$/, 'must be either "*" or contain only alphanumeric characters, "_", or "-"');
+export const pathField = z
+  .string("must be a string")
+  .max(128, "is too long (maximum is 128 characters)")
+  .regex(/^(\/.*)?$/, "must begin with /")
+  .regex(/^[^?]*$/, "cannot contain ?")
+  .regex(/^(?!\/$)/, "cannot be exactly /");
+
+/** Throws 422 for a host or path that did not come through a body's schema. */
+export function checkRouteFields(fields: { readonly host: string; readonly path?: string }): void {
+  parseFields(fields, z.object({ host: hostField, path: pathField.optional() }));
 }
 
 const TCP_PORTS = { first: 1024, last: 1123 };

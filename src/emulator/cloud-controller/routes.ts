@@ -9,22 +9,12 @@ import { type Filter, type Include, list, type Listing, queryOf } from "./list.j
 import { includeSpaces, includeSpacesAndOrganizations, presentDestination, presentDomain } from "./presenters.js";
 import { valuesOf } from "./query.js";
 import type { Route } from "./records.js";
-import { changeRouteOptions, createRoute, deleteRoute } from "./route-actions.js";
+import { changeRouteOptions, createRoute, deleteRoute, hostField, pathField } from "./route-actions.js";
 import { protocolOf } from "./store.js";
 
 const createSchema = z.strictObject({
-  host: z
-    .string("must be a string")
-    .max(63, "is too long (maximum is 63 characters)")
-    .regex(/^([\w-]+|\*)?$/, 'must be either "*" or contain only alphanumeric characters, "_", or "-"')
-    .nullish(),
-  path: z
-    .string("must be a string")
-    .max(128, "is too long (maximum is 128 characters)")
-    .regex(/^(\/.*)?$/, "must begin with /")
-    .regex(/^[^?]*$/, "cannot contain ?")
-    .regex(/^(?!\/$)/, "cannot be exactly /")
-    .nullish(),
+  host: hostField.nullish(),
+  path: pathField.nullish(),
   port: z
     .int("must be an integer")
     .min(0, "must be greater than or equal to 0")

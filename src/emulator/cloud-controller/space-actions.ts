@@ -8,5 +8,6 @@ export async function deleteSpace(api: Api, caller: Caller, space: Space): Promi
   const { store } = api;
   for (const app of store.appsOfSpace(space.guid)) await deleteApp(api, caller, app);
   for (const route of store.routesOfSpace(space.guid)) await deleteRoute(api, caller, route);
+  for (const role of store.roles.all()) if (role.spaceGuid === space.guid) store.roles.delete(role);
   store.spaces.delete(space);
 }

@@ -2,6 +2,7 @@ import { Collection } from "./collection.js";
 import type {
   App,
   AuditEvent,
+  Build,
   Deployment,
   Destination,
   Domain,
@@ -9,6 +10,7 @@ import type {
   FeatureFlag,
   Job,
   Organization,
+  Package,
   Process,
   Role,
   Route,
@@ -33,6 +35,8 @@ export class Store {
   readonly destinations = new Collection<Destination>();
   readonly apps = new Collection<App>();
   readonly processes = new Collection<Process>();
+  readonly packages = new Collection<Package>();
+  readonly builds = new Collection<Build>();
   readonly droplets = new Collection<Droplet>();
   readonly deployments = new Collection<Deployment>();
   readonly jobs = new Collection<Job>();
@@ -52,8 +56,18 @@ export class Store {
   readonly destinationsOfApp = this.destinations.indexBy((destination) => destination.appGuid);
   readonly appsOfSpace = this.apps.indexBy((app) => app.spaceGuid);
   readonly processesOfApp = this.processes.indexBy((process) => process.appGuid);
+  readonly packagesOfApp = this.packages.indexBy((one) => one.appGuid);
+  readonly buildsOfApp = this.builds.indexBy((build) => build.appGuid);
+  readonly dropletsOfApp = this.droplets.indexBy((droplet) => droplet.appGuid ?? "");
   readonly deploymentsOfApp = this.deployments.indexBy((deployment) => deployment.appGuid);
   readonly #routesByHost = this.routes.indexBy((route) => hostKey(route.domainGuid, route.host));
+
+  /** Calls the listener when a record of any kind came or went. */
+  onChange(listener: () => void): void {
+    for (const collection of Object.values(this)) {
+      if (collection instanceof Collection) collection.onChange(listener);
+    }
+  }
 
   /** Routes of one host of a domain; they differ by path, or by port. */
   routesOfHost(domainGuid: string, host: string): readonly Route[] {

@@ -5,7 +5,9 @@ import type { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { asError } from "../../lib/errors.js";
 import type { GroupLeader, Reaper } from "../../lib/reaper.js";
-import type { DesiredProcess } from "./diego.js";
+import type { AppLogs } from "../logs.js";
+import { systemPath } from "../staging/environment.js";
+import type { DesiredProcess, HealthCheck } from "./diego.js";
 
 /** A line that an instance wrote. */
 export interface OutputLine {
@@ -24,10 +26,14 @@ export interface AppInstanceOptions {
   /** One for each of the process's ports, in their order. */
   readonly hostPorts: readonly number[];
   readonly reaper: Reaper;
+  /** Gets every line that the process writes. */
+  readonly logs: AppLogs;
 }
 
 const MAX_OUTPUT_LINES = 500;
 const CONNECT_PAUSE_MS = 20;
+/** Diego's default for one look. */
+const HTTP_CHECK_TIMEOUT_MS = 1_000;
 const SIGNAL_EXIT_BASE = 128;
 
 /** One process of an app, with its own process group and environment. It runs from construction on. */
@@ -38,18 +44,22 @@ export class AppInstance {
   readonly #output: OutputLine[] = [];
   readonly #host: string;
   readonly #port: number | undefined;
+  readonly #healthCheck: HealthCheck;
   #hasExited = false;
 
   constructor(options: AppInstanceOptions) {
-    const { process, host, hostPorts, reaper } = options;
+    const { process, index, host, hostPorts, reaper, logs } = options;
     const [program = "", ...args] = process.command;
     this.#host = host;
     this.#port = hostPorts[0];
+    this.#healthCheck = process.healthCheck ?? { type: "port" };
     this.#leader = reaper.spawn(program, args, { cwd: process.workingDirectory, env: environmentOf(options) });
     this.exited = this.#exit();
     if (this.#leader.pid === undefined) return;
-    this.#keep("stdout", this.#leader.stdout);
-    this.#keep("stderr", this.#leader.stderr);
+    const source = `APP/PROC/${(process.metricTags["process_type"] ?? "web").toUpperCase()}/${index}`;
+    const publish = (line: OutputLine) => logs.append(process.appGuid, { ...line, source });
+    this.#keep("stdout", this.#leader.stdout, publish);
+    this.#keep("stderr", this.#leader.stderr, publish);
   }
 
   /** The last lines that it wrote, oldest first. */
@@ -61,16 +71,23 @@ export class AppInstance {
     return this.#leader.pid;
   }
 
-  /** Whether its first port accepts connections, the process ends before, or `timeoutMs` pass before either. */
+  /** Whether it passes its health check, the process ends before, or `timeoutMs` pass before either. */
   async whenAccepting(timeoutMs: number): Promise<"accepting" | "exited" | "timeout"> {
     const deadline = performance.now() + timeoutMs;
     while (performance.now() < deadline) {
-      const isAccepting = this.#port === undefined || (await accepts(this.#host, this.#port));
+      const isAccepting = await this.#passes();
       if (this.#hasExited) return "exited";
       if (isAccepting) return "accepting";
       await Promise.race([this.exited, delay(CONNECT_PAUSE_MS)]);
     }
     return "timeout";
+  }
+
+  async #passes(): Promise<boolean> {
+    if (this.#healthCheck.type === "process" || this.#port === undefined) return true;
+    return this.#healthCheck.type === "http"
+      ? await answers(this.#host, this.#port, this.#healthCheck.endpoint)
+      : await accepts(this.#host, this.#port);
   }
 
   /** SIGTERM, and SIGKILL after the grace period. Resolves when the process has ended. */
@@ -91,9 +108,11 @@ export class AppInstance {
     return reason;
   }
 
-  #keep(stream: OutputLine["stream"], readable: Readable): void {
+  #keep(stream: OutputLine["stream"], readable: Readable, publish: (line: OutputLine) => void): void {
     createInterface({ input: readable }).on("line", (text) => {
-      this.#output.push({ timestampMs: Date.now(), stream, text });
+      const line = { timestampMs: Date.now(), stream, text };
+      publish(line);
+      this.#output.push(line);
       if (this.#output.length > MAX_OUTPUT_LINES) this.#output.shift();
     });
   }
@@ -110,6 +129,19 @@ async function accepts(host: string, port: number): Promise<boolean> {
   });
 }
 
+async function answers(host: string, port: number, endpoint: string): Promise<boolean> {
+  try {
+    const { status, body } = await fetch(new URL(endpoint, `http://${host}:${port}`), {
+      redirect: "manual",
+      signal: AbortSignal.timeout(HTTP_CHECK_TIMEOUT_MS),
+    });
+    await body?.cancel();
+    return status === 200;
+  } catch {
+    return false;
+  }
+}
+
 /** As a shell tells it: 137 is SIGKILL. */
 function statusOf(signal: NodeJS.Signals | null): number {
   return SIGNAL_EXIT_BASE + (signal === null ? 0 : constants.signals[signal]);
@@ -124,7 +156,7 @@ function environmentOf({ process: desired, index, guid, host, hostPorts }: AppIn
   const port = String(hostPorts[0] ?? "");
   const ports = hostPorts.map((external, position) => ({ external, internal: desired.ports[position] }));
   return {
-    PATH: process.env["PATH"],
+    PATH: systemPath(),
     HOME: desired.workingDirectory,
     LANG: "en_US.UTF-8",
     TMPDIR: tmpdir(),

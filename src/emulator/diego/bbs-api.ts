@@ -14,6 +14,7 @@ import {
   ActualLRPSchema,
   ActualLRPsRequestSchema,
   ActualLRPsResponseSchema,
+  CellsResponseSchema,
   type DesiredLRPsRequest,
   DesiredLRPByProcessGuidRequestSchema,
   DesiredLRPResponseSchema,
@@ -23,6 +24,7 @@ import {
   PingResponseSchema,
 } from "../../gen/bbs/v1/bbs_pb.js";
 import { type BbsRecords, DOMAIN } from "./bbs-records.js";
+import { CELLS } from "./lrp.js";
 
 /** A protobuf message in pieces, so that a long list is not copied together. */
 export type Answer = readonly Uint8Array[];
@@ -40,6 +42,8 @@ export function answerTo(path: string, body: Uint8Array, records: BbsRecords): A
       return message(PingResponseSchema, { available: true });
     case "/v1/domains/list":
       return message(DomainsResponseSchema, { domains: records.isDomainFresh ? [DOMAIN] : [] });
+    case "/v1/cells/list.r1":
+      return message(CellsResponseSchema, { cells: CELLS.map(({ id, zone }) => ({ cellId: id, zone })) });
     case "/v1/actual_lrps/list":
       return decoded(ActualLRPsRequestSchema, body, (request) => list(actuals(records, request)));
     case "/v1/actual_lrps/list_by_process_guids":

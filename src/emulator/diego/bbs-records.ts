@@ -37,11 +37,12 @@ export type MakeEvents = () => readonly BbsEvent[];
 /** The BBS's database: what is desired and what is actual. Every change goes to `emit`, as the events that the BBS sends. */
 export class BbsRecords {
   readonly #processes = new Map<string, ProcessRecords>();
-  readonly #emit: (makeEvents: MakeEvents) => void;
+  readonly #emit: (makeEvents: MakeEvents, processGuids: ReadonlySet<string>) => void;
   /** False: Cloud Controller has not confirmed for a while that what is desired is complete. */
   isDomainFresh = true;
 
-  constructor(emit: (makeEvents: MakeEvents) => void) {
+  /** `emit` also hears of which processes the records have changed. */
+  constructor(emit: (makeEvents: MakeEvents, processGuids: ReadonlySet<string>) => void) {
     this.#emit = emit;
   }
 
@@ -71,7 +72,7 @@ export class BbsRecords {
       after.modificationTag = nextTag(before.modificationTag);
     }
     this.#recordsOf(init.processGuid).desired = encodeDesired(after);
-    this.#emit(() => [desiredEvent(before, after)]);
+    this.#emit(() => [desiredEvent(before, after)], new Set([init.processGuid]));
   }
 
   /** Its actual records stay, until each is removed. */
@@ -81,7 +82,7 @@ export class BbsRecords {
     const records = this.#recordsOf(processGuid);
     records.desired = undefined;
     this.#forgetIfEmpty(processGuid, records);
-    this.#emit(() => [desiredEvent(before, undefined)]);
+    this.#emit(() => [desiredEvent(before, undefined)], new Set([processGuid]));
   }
 
   actual(key: ActualKey): ActualLRP | undefined {
@@ -110,12 +111,14 @@ export class BbsRecords {
       after.modificationTag = before === undefined ? newTag() : nextTag(before.modificationTag);
       this.#actualsOf(after).set(slotOf(after), toBinary(ActualLRPSchema, after));
     }
-    for (const { before } of changes) {
-      const processGuid = before?.key?.processGuid;
-      const records = processGuid === undefined ? undefined : this.#processes.get(processGuid);
-      if (processGuid !== undefined && records !== undefined) this.#forgetIfEmpty(processGuid, records);
+    const processGuids = new Set(
+      changes.flatMap(({ before, after }) => [before, after].flatMap((lrp) => lrp?.key?.processGuid ?? [])),
+    );
+    for (const processGuid of processGuids) {
+      const records = this.#processes.get(processGuid);
+      if (records !== undefined) this.#forgetIfEmpty(processGuid, records);
     }
-    this.#emit(() => actualEvents(changes, isCrash));
+    this.#emit(() => actualEvents(changes, isCrash), processGuids);
   }
 
   #recordsOf(processGuid: string): ProcessRecords {

@@ -4,6 +4,7 @@ import { type ActualLRP, ActualLRPSchema, Presence } from "../../gen/bbs/v1/bbs_
 import { asError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
 import type { Reaper } from "../../lib/reaper.js";
+import type { AppLogs } from "../logs.js";
 import { AppInstance, type OutputLine } from "./app-instance.js";
 import type { BbsRecords } from "./bbs-records.js";
 import type { DesiredProcess } from "./diego.js";
@@ -33,6 +34,8 @@ export interface CellsOptions {
   readonly cellPollMs: number;
   readonly records: BbsRecords;
   readonly reaper: Reaper;
+  /** Gets what every instance writes. */
+  readonly logs: AppLogs;
   readonly logger: Logger;
 }
 
@@ -115,6 +118,11 @@ export class Cells {
     this.#processes.delete(lrpProcessGuid);
     for (const slot of [...running.slots.values()]) this.#removeSlot(slot);
     return true;
+  }
+
+  /** Whether it has child processes here: synthetic ones have none. */
+  runs(lrpProcessGuid: string): boolean {
+    return this.#processes.has(lrpProcessGuid);
   }
 
   /** Throws a plain Error when there is no such instance, as `replace`, `output` and `pid` do. */
@@ -244,22 +252,23 @@ export class Cells {
   /** Returns why it ended. Adds the ports that it takes to `hostPorts`. */
   async #run(slot: Slot, placement: Placement, hostPorts: number[]): Promise<string> {
     const { running, index } = slot;
-    const { host, reaper, startTimeoutMs, stopGraceMs } = this.#options;
+    const { host, reaper, logs, startTimeoutMs, stopGraceMs } = this.#options;
     const process = running.desired;
     try {
       while (hostPorts.length < process.ports.length) hostPorts.push(await this.#ports.take());
       if (placement.isRetired) return "";
       const before = this.#ordinaryRecord(slot);
       this.#records.change([{ before, after: claimedLrp(before, placement) }]);
-      placement.instance = new AppInstance({ process, index, guid: placement.guid, host, hostPorts, reaper });
+      placement.instance = new AppInstance({ process, index, guid: placement.guid, host, hostPorts, reaper, logs });
     } catch (error) {
       return asError(error).message;
     }
     const { instance } = placement;
-    const beginning = await instance.whenAccepting(startTimeoutMs);
+    const timeoutMs = process.healthCheck?.timeoutMs ?? startTimeoutMs;
+    const beginning = await instance.whenAccepting(timeoutMs);
     if (beginning === "timeout") {
       await instance.stop(stopGraceMs);
-      return `Instance never healthy after ${startTimeoutMs} ms: nothing accepts connections on its PORT`;
+      return `Instance never healthy after ${timeoutMs} ms: ${complaint(process)}`;
     }
     if (beginning === "accepting" && !hasRetired(placement)) this.#runs(slot, placement, hostPorts);
     return await instance.exited;
@@ -316,6 +325,12 @@ export class Cells {
     };
     slot.restart = setTimeout(restart, Math.min(MAX_CRASH_BACKOFF_MS, crashBackoffMs * 2 ** doublings));
   }
+}
+
+function complaint({ healthCheck }: DesiredProcess): string {
+  return healthCheck?.type === "http"
+    ? `nothing answers 200 to GET ${healthCheck.endpoint} on its PORT`
+    : "nothing accepts connections on its PORT";
 }
 
 /** It may have been retired while something was waited for. */

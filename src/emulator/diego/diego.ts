@@ -3,6 +3,13 @@
  * protocol. Cloud Controller's half of the emulator knows no more of it than this.
  */
 
+import type { AppLogs } from "../logs.js";
+
+/** `timeoutMs`: how long an instance may take to pass; left out, what Diego is configured with. */
+export type HealthCheck = { readonly timeoutMs?: number } & (
+  { readonly type: "port" | "process" } | { readonly type: "http"; readonly endpoint: string }
+);
+
 /** What Cloud Controller wants to run: one process in one version. */
 export interface DesiredProcess {
   /** Cloud Controller's process guid, "-", version. */
@@ -23,6 +30,8 @@ export interface DesiredProcess {
   readonly metricTags: Readonly<Record<string, string>>;
   /** process.updated_at as a float epoch. */
   readonly annotation: string;
+  /** When an instance counts as running: it answers 200, it accepts connections (when left out), or it was started. */
+  readonly healthCheck?: HealthCheck;
   readonly placementTags: readonly string[];
 }
 
@@ -39,6 +48,8 @@ export interface RunningInstance {
 }
 
 export interface Diego {
+  /** What the instances write; Cloud Controller adds what it has to say about an app. */
+  readonly logs: AppLogs;
   /**
    * Makes it so: starts a process that is new, or changes instance count and routes of one that is known. Resolves when
    * it is accepted, not when it runs.

@@ -4,11 +4,13 @@ import { type ActualLRP, Presence } from "../../gen/bbs/v1/bbs_pb.js";
 import type { Logger } from "../../lib/logger.js";
 import { Reaper } from "../../lib/reaper.js";
 import type { Certificates } from "../certificates.js";
+import { AppLogs } from "../logs.js";
 import type { OutputLine } from "./app-instance.js";
 import { BbsRecords } from "./bbs-records.js";
 import { BbsServer } from "./bbs-server.js";
 import { Cells } from "./cells.js";
 import type { Diego, RunningInstance } from "./diego.js";
+import type { LrpFeed } from "./lrp-feed.js";
 import { DiegoFaults } from "./faults.js";
 import { putSynthetic, removeSynthetic, type SyntheticProcess } from "./synthetic.js";
 
@@ -36,6 +38,7 @@ export interface EmulatedDiego extends Diego {
   /** "https://127.0.0.1:8889" */
   readonly bbsUrl: string;
   readonly faults: DiegoFaults;
+  readonly lrps: LrpFeed;
   /**
    * Adds or changes processes that are in the BBS only, with instances that run without a process of the system: for
    * many of them. Waits for those who follow the events. `remove` removes them.
@@ -64,21 +67,36 @@ export async function startDiego(options: DiegoOptions): Promise<EmulatedDiego> 
   const { crashBackoffMs = CRASH_BACKOFF_MS, cellPollMs = CELL_POLL_MS } = options;
   // One listener for each caller of whenRunning.
   const changes = new EventEmitter().setMaxListeners(0);
-  const records: BbsRecords = new BbsRecords((makeEvents) => {
+  const followers = new Set<(processGuid: string) => void>();
+  const records: BbsRecords = new BbsRecords((makeEvents, processGuids) => {
     server.hub.emit(makeEvents);
     changes.emit("changed");
+    for (const follow of followers) processGuids.forEach(follow);
   });
   const server = new BbsServer(host, bbsPort, certificates, records);
   await server.listen();
   const reaper = new Reaper();
+  const logs = new AppLogs();
   const cells = new Cells({
     ...{ host, stopGraceMs, startTimeoutMs, crashBackoffMs, cellPollMs },
-    ...{ records, reaper, logger },
+    ...{ records, reaper, logs, logger },
   });
 
   return {
     bbsUrl: server.url,
+    logs,
     faults: new DiegoFaults(server, records, cells),
+    lrps: {
+      processGuids: () => records.processGuids(),
+      desired: (processGuid) => records.desired(processGuid),
+      actuals: (processGuid) => records.actuals(processGuid),
+      follow(onChange) {
+        // An object of its own, so that two calls with one function are two.
+        const follower = (processGuid: string): void => onChange(processGuid);
+        followers.add(follower);
+        return () => void followers.delete(follower);
+      },
+    },
     desire(process) {
       cells.desire(process);
       return Promise.resolve();

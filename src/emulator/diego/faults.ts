@@ -9,6 +9,7 @@ import {
 import type { BbsRecords } from "./bbs-records.js";
 import type { BadAnswer, BbsServer } from "./bbs-server.js";
 import type { Cells } from "./cells.js";
+import { CELLS } from "./lrp.js";
 
 /** What goes wrong with a Diego, on demand. A fault stays until it is ended; those that name an instance happen once. */
 export class DiegoFaults {
@@ -118,6 +119,23 @@ export class DiegoFaults {
     this.#cells.replace(lrpProcessGuid, index, Presence.SUSPECT);
   }
 
+  /** Evacuates every instance that runs in a cell, and is not being replaced already. */
+  evacuateCell(cellId: string): void {
+    for (const [lrpProcessGuid, index] of this.#runningIn(cellId)) this.evacuate(lrpProcessGuid, index);
+  }
+
+  /** Makes every instance suspect that runs in a cell, and is not being replaced already. */
+  suspectCell(cellId: string): void {
+    for (const [lrpProcessGuid, index] of this.#runningIn(cellId)) this.suspect(lrpProcessGuid, index);
+  }
+
+  /** Kills the process of an instance; Diego starts another one. */
+  crash(lrpProcessGuid: string, index: number): void {
+    const pid = this.#cells.pid(lrpProcessGuid, index);
+    if (pid === undefined) throw new Error(`instance ${index} of ${lrpProcessGuid} does not run`);
+    process.kill(pid, "SIGKILL");
+  }
+
   /** A readiness check fails, or passes again. */
   setRoutable(lrpProcessGuid: string, index: number, isRoutable: boolean): void {
     this.#change(lrpProcessGuid, index, (lrp) => (lrp.routable = isRoutable));
@@ -127,6 +145,20 @@ export class DiegoFaults {
   hideHostPorts(lrpProcessGuid: string, index: number): void {
     this.#change(lrpProcessGuid, index, (lrp) => {
       for (const port of lrp.netInfo?.ports ?? []) port.hostPort = 0;
+    });
+  }
+
+  #runningIn(cellId: string): readonly (readonly [string, number])[] {
+    if (!CELLS.some(({ id }) => id === cellId)) throw new Error(`there is no cell "${cellId}"`);
+    const processGuids = this.#records.processGuids().filter((processGuid) => this.#cells.runs(processGuid));
+    return processGuids.flatMap((processGuid) => {
+      const lrps = this.#records.actuals(processGuid);
+      const indexOf = (lrp: ActualLRP): number => lrp.key?.index ?? 0;
+      const isBeingReplaced = (lrp: ActualLRP): boolean =>
+        lrps.some((other) => other !== lrp && indexOf(other) === indexOf(lrp));
+      return lrps
+        .filter((lrp) => lrp.state === "RUNNING" && lrp.instanceKey?.cellId === cellId && !isBeingReplaced(lrp))
+        .map((lrp) => [processGuid, indexOf(lrp)] as const);
     });
   }
 

@@ -84,6 +84,12 @@ class Rule implements InjectedFault {
 /** The faults of one HTTP server. The newest that matches a request hits it. */
 export class HttpFaults {
   readonly #rules = new Set<Rule>();
+  readonly #exempt: string;
+
+  /** `exempt`: a path that no fault hits, so that faults can be ended over HTTP. */
+  constructor(exempt: string) {
+    this.#exempt = exempt;
+  }
 
   inject(rule: FaultRule): InjectedFault {
     const injected = new Rule(rule, (cleared) => this.#rules.delete(cleared));
@@ -99,6 +105,7 @@ export class HttpFaults {
   install(server: FastifyInstance): void {
     server.addHook("onRequest", async (request, reply) => {
       const { path, query } = splitUrl(request.url);
+      if (path.startsWith(this.#exempt)) return;
       const rule = [...this.#rules]
         .reverse()
         .find(

@@ -14,6 +14,8 @@ export interface NatsServerOptions {
   readonly port?: number;
   /** More of the server's configuration, as its file would have it: authorization, tls, jetstream, cluster. */
   readonly settings?: Readonly<Record<string, unknown>>;
+  /** Where its files lie, made when missing; left out: a temporary one, removed at close. */
+  readonly directory?: string;
 }
 
 export interface NatsServer {
@@ -55,7 +57,8 @@ export function findNatsServer(environment: NodeJS.ProcessEnv = process.env): st
 export async function startNatsServer(options: NatsServerOptions = {}): Promise<NatsServer> {
   const { host = "127.0.0.1", settings = {} } = options;
   const program = findNatsServer();
-  const directory = await mkdtemp(join(tmpdir(), "cf-mesh-nats-"));
+  const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "cf-mesh-nats-")));
+  await mkdir(directory, { recursive: true, mode: 0o700 });
   const reaper = new Reaper();
   let port = options.port ?? 0;
   let leader: GroupLeader | undefined;
@@ -113,7 +116,7 @@ export async function startNatsServer(options: NatsServerOptions = {}): Promise<
     leader?.signal("SIGCONT");
     await stop();
     await reaper.close();
-    await rm(directory, { recursive: true, force: true });
+    if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
   }
 
   try {

@@ -2,8 +2,11 @@ import { randomUUID } from "node:crypto";
 import {
   type CryptoKey,
   exportJWK,
+  exportPKCS8,
   exportSPKI,
   generateKeyPair,
+  importJWK,
+  importPKCS8,
   type JWK,
   type JWTPayload,
   jwtVerify,
@@ -12,6 +15,12 @@ import {
 import type { Clock } from "../../lib/clock.js";
 
 const ALGORITHM = "RS256";
+
+/** A signing key as it is stored: PKCS #8, PEM. */
+export interface SavedKey {
+  readonly id: string;
+  readonly pem: string;
+}
 
 interface SigningKey {
   readonly id: string;
@@ -30,8 +39,13 @@ export class TokenKeys {
     this.#current = key;
   }
 
-  static async create(clock: Clock): Promise<TokenKeys> {
-    return new TokenKeys(clock, await generateKey());
+  /** With the key that was saved, or a new one. Throws when what was saved is no key. */
+  static async create(clock: Clock, saved?: SavedKey): Promise<TokenKeys> {
+    return new TokenKeys(clock, saved === undefined ? await generateKey() : await importKey(saved));
+  }
+
+  async save(): Promise<SavedKey> {
+    return { id: this.#current.id, pem: await exportPKCS8(this.#current.privateKey) };
   }
 
   /** As /token_keys shows it: a JWK, with the PEM as "value". */
@@ -59,8 +73,19 @@ export class TokenKeys {
 }
 
 async function generateKey(): Promise<SigningKey> {
-  const id = randomUUID();
   const { privateKey, publicKey } = await generateKeyPair(ALGORITHM, { extractable: true });
+  return signingKey(randomUUID(), privateKey, publicKey);
+}
+
+async function importKey({ id, pem }: SavedKey): Promise<SigningKey> {
+  const privateKey = await importPKCS8(pem, ALGORITHM, { extractable: true });
+  const { kty, n, e } = await exportJWK(privateKey);
+  if (kty !== "RSA" || n === undefined || e === undefined) throw new Error("not an RSA key");
+  const publicKey = (await importJWK({ kty, n, e }, ALGORITHM)) as CryptoKey;
+  return signingKey(id, privateKey, publicKey);
+}
+
+async function signingKey(id: string, privateKey: CryptoKey, publicKey: CryptoKey): Promise<SigningKey> {
   const published = {
     ...(await exportJWK(publicKey)),
     kid: id,

@@ -54,7 +54,7 @@ describe("the emulated UAA", () => {
     expect(body.refresh_token).toBeUndefined();
     const claims = decodeJwt(body.access_token);
     expect(claims["client_id"]).toBe(cf.foundation.clientId);
-    expect(claims["scope"]).toEqual(["cloud_controller.global_auditor"]);
+    expect(claims["scope"]).toEqual(["cloud_controller.global_auditor", "routing.router_groups.read"]);
     expect(claims).not.toHaveProperty("user_name");
   });
 

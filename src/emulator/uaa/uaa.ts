@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { JWTPayload } from "jose";
 import { z } from "zod";
 import type { Clock } from "../../lib/clock.js";
-import { TokenKeys } from "./tokens.js";
+import { type SavedKey, TokenKeys } from "./tokens.js";
 
 export interface UaaUser {
   readonly name: string;
@@ -24,10 +24,26 @@ export interface UaaOptions {
   readonly clock: Clock;
   readonly users: readonly UaaUser[];
   readonly clients: readonly UaaClient[];
-  /** Where clients reach it; the issuer is this and "/oauth/token". */
+  /** Where the client reaches it whose request is being served. */
   readonly url: () => string;
+  /** The name that tokens carry: the same whichever way a client came. */
+  readonly issuer: () => string;
   /** How long access tokens live from now on. */
   readonly tokenLifetimeSeconds: () => number;
+  /** Of an earlier run. Throws when its key is none. */
+  readonly saved?: UaaState;
+  /** Called when what `save` returns has changed. */
+  readonly onChange?: () => void;
+}
+
+/** What stays over a restart, so that those who are logged in stay so. All of it is secret. */
+export interface UaaState {
+  readonly signingKey: SavedKey;
+  readonly sessions: readonly {
+    readonly refreshToken: string;
+    readonly clientId: string;
+    readonly user: Pick<UaaUser, "name" | "scopes">;
+  }[];
 }
 
 export interface Uaa {
@@ -37,14 +53,21 @@ export interface Uaa {
   adminToken(lifetimeSeconds: number): Promise<string>;
   /** Makes every access token that is out invalid. Refresh tokens stay. */
   revokeTokens(): Promise<void>;
+  save(): Promise<UaaState>;
 }
+
+/** The oldest one ends when there are more. */
+const MAX_SESSIONS = 1_000;
 
 export const ADMIN_SCOPES: readonly string[] = [
   "cloud_controller.admin",
   "cloud_controller.read",
   "cloud_controller.write",
+  "doppler.firehose",
   "network.admin",
   "openid",
+  "routing.router_groups.read",
+  "routing.router_groups.write",
 ];
 const ADMINISTRATOR: Pick<UaaUser, "name" | "scopes"> = { name: "admin", scopes: ADMIN_SCOPES };
 
@@ -68,8 +91,11 @@ const INVALID_CLIENT: Refusal = { status: 401, error: "invalid_client", descript
 
 /** Adds UAA's paths to a server that does not listen yet. */
 export async function serveUaa(root: FastifyInstance, options: UaaOptions): Promise<Uaa> {
-  const keys = await TokenKeys.create(options.clock);
-  const sessions = new Map<string, Session>();
+  const { saved, onChange = () => undefined } = options;
+  const keys = await TokenKeys.create(options.clock, saved?.signingKey);
+  const sessions = new Map<string, Session>(
+    saved?.sessions.map(({ refreshToken, ...session }) => [refreshToken, session]),
+  );
   const issue = (identity: Identity, lifetimeSeconds: number) =>
     keys.sign(claimsOf(identity, options, lifetimeSeconds));
 
@@ -90,10 +116,12 @@ export async function serveUaa(root: FastifyInstance, options: UaaOptions): Prom
         return reply.status(granted.status).send({ error: granted.error, error_description: granted.description });
       }
       const lifetimeSeconds = options.tokenLifetimeSeconds();
+      const refreshToken = granted.kind === "user" ? openSession(sessions, granted) : undefined;
+      if (refreshToken !== undefined) onChange();
       return {
         access_token: await issue(granted, lifetimeSeconds),
         token_type: "bearer",
-        ...(granted.kind === "user" ? { refresh_token: openSession(sessions, granted) } : {}),
+        ...(refreshToken === undefined ? {} : { refresh_token: refreshToken }),
         expires_in: lifetimeSeconds,
         scope: scopesOf(granted).join(" "),
         jti: granted.tokenId,
@@ -104,7 +132,14 @@ export async function serveUaa(root: FastifyInstance, options: UaaOptions): Prom
   return {
     verify: (token) => keys.verify(token, issuerOf(options)),
     adminToken: (lifetimeSeconds) => issue(userIdentity(ADMINISTRATOR, "cf", "password"), lifetimeSeconds),
-    revokeTokens: () => keys.replace(),
+    async revokeTokens() {
+      await keys.replace();
+      onChange();
+    },
+    save: async () => ({
+      signingKey: await keys.save(),
+      sessions: [...sessions].map(([refreshToken, session]) => ({ refreshToken, ...session })),
+    }),
   };
 }
 
@@ -174,7 +209,10 @@ function decode(text: string): string {
 
 function openSession(sessions: Map<string, Session>, identity: Identity & { kind: "user" }): string {
   const token = `${randomBytes(16).toString("hex")}-r`;
-  sessions.set(token, { user: identity.user, clientId: identity.clientId });
+  const { name, scopes } = identity.user;
+  sessions.set(token, { user: { name, scopes }, clientId: identity.clientId });
+  const [oldest] = sessions.keys();
+  if (oldest !== undefined && sessions.size > MAX_SESSIONS) sessions.delete(oldest);
   return token;
 }
 
@@ -183,7 +221,7 @@ function scopesOf(identity: Identity): readonly string[] {
 }
 
 function issuerOf(options: UaaOptions): string {
-  return `${options.url()}/oauth/token`;
+  return `${options.issuer()}/oauth/token`;
 }
 
 function claimsOf(identity: Identity, options: UaaOptions, lifetimeSeconds: number): JWTPayload {
@@ -218,6 +256,6 @@ function claimsOf(identity: Identity, options: UaaOptions, lifetimeSeconds: numb
 }
 
 /** The same at each start, so that what was stored with it stays true. */
-function userGuid(name: string): string {
+export function userGuid(name: string): string {
   return `user-${Buffer.from(name).toString("hex")}`;
 }
