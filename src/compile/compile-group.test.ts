@@ -1,10 +1,11 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { encodeProcess, encodeRoute, type RouteInit } from "../entries/entries.js";
+import { type Cluster, Cluster_LbPolicy, ClusterSchema } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
-import { ClusterSchema } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import { RoutingTable } from "../model/routing-table.js";
+import type { AppTls } from "./app-tls.js";
 import { type CompiledGroup, compileGroup } from "./compile-group.js";
 
 const HOST = "shop.example.com";
@@ -12,7 +13,7 @@ const to = (processGuid: string, weight = 0, protocol = "http1") => ({ processGu
 
 /** A table with these routes; "blue" has one instance, "green" three, "none" has none. */
 function compile(group: string, ...routes: RouteInit[]): CompiledGroup {
-  const table = new RoutingTable();
+  const table = new RoutingTable({ dialsTls: false });
   const instances = (count: number, first: number) =>
     Array.from({ length: count }, (_, index) => ({
       address: "10.0.0.1",
@@ -28,7 +29,7 @@ function compile(group: string, ...routes: RouteInit[]): CompiledGroup {
   ]);
   const routesOfGroup = table.group(group);
   if (!routesOfGroup) throw new Error(`no group ${group}`);
-  return compileGroup(routesOfGroup);
+  return compileGroup(routesOfGroup, undefined);
 }
 
 /** "<locality> <weight>: <ports>" for each locality of a cluster. */
@@ -61,9 +62,12 @@ function routes(compiled: CompiledGroup): readonly string[] {
   );
 }
 
+function clusterOf(compiled: CompiledGroup, name: string): Cluster {
+  return fromBinary(ClusterSchema, compiled.clusters.get(name)?.body ?? new Uint8Array());
+}
+
 function protocolOptions(compiled: CompiledGroup, cluster: string): readonly string[] {
-  const body = compiled.clusters.get(cluster)?.body ?? new Uint8Array();
-  return Object.keys(fromBinary(ClusterSchema, body).typedExtensionProtocolOptions);
+  return Object.keys(clusterOf(compiled, cluster).typedExtensionProtocolOptions);
 }
 
 describe("a compiled host", () => {
@@ -151,5 +155,87 @@ describe("a compiled group of wildcard hosts", () => {
       "*.a.example.com /: *.example.com|http1",
       "*.example.com /: *.example.com|http1",
     ]);
+  });
+});
+
+describe("balancing", () => {
+  const destinations = [to("blue", 0, "http2"), to("green")];
+  const compiled = (loadbalancing: string, hashBalance = "") =>
+    compile(HOST, { destinations, options: { loadbalancing, hashHeader: "X-Tenant", hashBalance } });
+  const firstAction = (group: CompiledGroup) => {
+    const action = fromBinary(RouteConfigurationSchema, group.routes.body).virtualHosts[0]?.routes[0]?.action;
+    if (action?.case !== "route") throw new Error("a route that leads somewhere");
+    return action.value;
+  };
+
+  it("is a matter of the cluster: round robin, least connection or a table of hashes", () => {
+    const policy = (loadbalancing: string) => clusterOf(compiled(loadbalancing), `${HOST}|http1`).lbPolicy;
+    expect(["", "round-robin", "least-connection", "hash"].map(policy)).toEqual([
+      Cluster_LbPolicy.ROUND_ROBIN,
+      Cluster_LbPolicy.ROUND_ROBIN,
+      Cluster_LbPolicy.LEAST_REQUEST,
+      Cluster_LbPolicy.MAGLEV,
+    ]);
+  });
+
+  it("bounds by how much the endpoint of a hash may be busier than the others, where that is said", () => {
+    const bound = (balance: string) =>
+      clusterOf(compiled("hash", balance), `${HOST}|http1`).commonLbConfig?.consistentHashingLbConfig
+        ?.hashBalanceFactor;
+    expect(["", "0", "1.25", "10"].map(bound)).toEqual([undefined, undefined, 125, 1_000]);
+  });
+
+  it("hashes the header for the endpoint and for the protocol alike, and nothing for other algorithms", () => {
+    const { hashPolicy, clusterSpecifier } = firstAction(compiled("hash"));
+    expect(hashPolicy.map(({ policySpecifier }) => policySpecifier)).toMatchObject([
+      { case: "header", value: { headerName: "X-Tenant" } },
+    ]);
+    expect(clusterSpecifier).toMatchObject({ value: { randomValueSpecifier: { case: "useHashPolicy" } } });
+    const other = firstAction(compiled("least-connection"));
+    expect(other.hashPolicy).toEqual([]);
+    expect(other.clusterSpecifier).toMatchObject({ value: { randomValueSpecifier: { case: undefined } } });
+  });
+});
+
+describe("TLS to apps", () => {
+  const secured = { address: "10.0.0.1", certSan: "i1", ports: [{ containerPort: 8080, hostPort: 1, hostTlsPort: 2 }] };
+  const plain = { address: "10.0.0.1", ports: [{ containerPort: 8080, hostPort: 3 }] };
+  const compiled = (instances: readonly (typeof secured | typeof plain)[], appTls?: AppTls) => {
+    const table = new RoutingTable({ dialsTls: appTls !== undefined });
+    table.apply([
+      { key: "route.cc.r1", value: encodeRoute({ host: HOST, destinations: [to("p1")] }) },
+      { key: "process.bbs.p1", value: encodeProcess({ processGuid: "p1", instances: [...instances] }) },
+    ]);
+    const group = table.group(HOST);
+    if (!group) throw new Error("no group");
+    return compileGroup(group, appTls);
+  };
+  const cluster = (group: CompiledGroup) => group.clusters.get(`${HOST}|http1`);
+  const endpoints = (group: CompiledGroup) => {
+    const { body } = group.endpoints.get(`${HOST}|http1`) ?? { body: new Uint8Array() };
+    return fromBinary(ClusterLoadAssignmentSchema, body).endpoints.flatMap(({ lbEndpoints }) =>
+      lbEndpoints.map(({ hostIdentifier, metadata }) => ({
+        hostname: hostIdentifier.case === "endpoint" ? hostIdentifier.value.hostname : undefined,
+        metadata: metadata?.filterMetadata,
+      })),
+    );
+  };
+
+  it("marks the endpoints that are dialled so, with the name that their certificate must have", () => {
+    expect(endpoints(compiled([secured, plain], { showsCertificate: false }))).toEqual([
+      { hostname: "i1", metadata: { "envoy.transport_socket_match": { tls: true } } },
+      { hostname: "", metadata: undefined },
+    ]);
+  });
+
+  it("leaves the cluster as it is when endpoints of TLS come and go", () => {
+    const appTls = { showsCertificate: true };
+    expect(cluster(compiled([secured], appTls))).toEqual(cluster(compiled([plain], appTls)));
+    expect(cluster(compiled([secured], appTls))).not.toEqual(cluster(compiled([secured], { showsCertificate: false })));
+  });
+
+  it("costs a router without a CA nothing", () => {
+    expect(clusterOf(compiled([secured]), `${HOST}|http1`).transportSocketMatches).toEqual([]);
+    expect(endpoints(compiled([secured]))).toEqual([{ hostname: "", metadata: undefined }]);
   });
 });

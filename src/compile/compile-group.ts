@@ -1,10 +1,6 @@
 /** One group of hosts of the routing table as Envoy's resources: route configuration, clusters, endpoints. */
-import { create, fromJson } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { anyPack, type Any, DurationSchema } from "@bufbuild/protobuf/wkt";
-import { ClusterSchema, Cluster_DiscoveryType, Cluster_LbPolicy } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
-import { CircuitBreakersSchema } from "../gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
-import { ConfigSourceSchema } from "../gen/envoy/config/core/v3/config_source_pb.js";
-import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import {
   FilterConfigSchema,
@@ -14,10 +10,13 @@ import {
   type RouteMatch,
   RouteMatchSchema,
 } from "../gen/envoy/config/route/v3/route_components_pb.js";
-import { HttpProtocolOptionsSchema } from "../gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
+import type { Balancing } from "../model/balancing.js";
 import { isWildcard, wildcardsAbove } from "../model/hosts.js";
-import type { GroupRoutes, PathRoute, ResolvedDestination } from "../model/routing-table.js";
-import { clusterName, SCOPE_HEADER, SEARCH_FILTERS, UPSTREAM_PROTOCOLS, type UpstreamProtocol } from "./names.js";
+import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
+import { UPSTREAM_PROTOCOLS } from "../model/shares.js";
+import type { AppTls } from "./app-tls.js";
+import { compileCluster, compileEndpoints, type Pool } from "./compile-cluster.js";
+import { clusterName, SCOPE_HEADER, SEARCH_FILTERS } from "./names.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
 export interface CompiledGroup {
@@ -29,7 +28,6 @@ export interface CompiledGroup {
 
 /** Longest time a request may take, as on Gorouter. Connections that were upgraded (WebSocket) have no limit. */
 const REQUEST_TIMEOUT_SECONDS = 900n;
-const CONNECT_TIMEOUT_SECONDS = 5n;
 
 /** Attempts beyond the first; each goes to an instance that was not tried yet. */
 const RETRIES = 2;
@@ -37,39 +35,15 @@ const RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request";
 /** For requests that may be sent twice: no effect by their method, and without a body. */
 const RETRY_SAFE = `${RETRY_UNSENT},reset`;
 
-/** Envoy's own limits (1,024 each, 3 retries) would refuse requests that an app could take. */
-const UNLIMITED = 4_000_000_000;
-
 const seconds = (count: bigint) => create(DurationSchema, { seconds: count });
-const ADS = fromJson(ConfigSourceSchema, { ads: {}, resourceApiVersion: "V3" });
 const FILTERS_OFF: Record<string, Any> = Object.fromEntries(
   SEARCH_FILTERS.map((filter) => [filter, anyPack(FilterConfigSchema, create(FilterConfigSchema, { disabled: true }))]),
 );
 /** What Envoy adds for itself, and apps behind Gorouter never saw. */
 const HEADERS_TO_REMOVE = [SCOPE_HEADER, "x-envoy-external-address", "x-envoy-expected-rq-timeout-ms"];
-const CIRCUIT_BREAKERS = create(CircuitBreakersSchema, {
-  thresholds: [
-    {
-      maxConnections: UNLIMITED,
-      maxPendingRequests: UNLIMITED,
-      maxRequests: UNLIMITED,
-      maxRetries: UNLIMITED,
-    },
-  ],
-});
-const HTTP2 = {
-  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": anyPack(
-    HttpProtocolOptionsSchema,
-    create(HttpProtocolOptionsSchema, {
-      upstreamProtocolOptions: {
-        case: "explicitHttpConfig",
-        value: { protocolConfig: { case: "http2ProtocolOptions", value: {} } },
-      },
-    }),
-  ),
-};
 
-export function compileGroup({ group, hosts }: GroupRoutes): CompiledGroup {
+/** `appTls`: undefined for a router that can't check the certificates of apps. */
+export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | undefined): CompiledGroup {
   const clusters = new Map<string, EncodedResource>();
   const endpoints = new Map<string, EncodedResource>();
   const routesByHost = new Map<string, RdsRoute[]>();
@@ -77,7 +51,7 @@ export function compileGroup({ group, hosts }: GroupRoutes): CompiledGroup {
     const routes = paths.filter(isMatchable).flatMap((path) => {
       const pools = poolsOf(host, path);
       for (const pool of pools) {
-        clusters.set(pool.name, compileCluster(pool));
+        clusters.set(pool.name, compileCluster(pool, appTls));
         endpoints.set(pool.name, compileEndpoints(pool));
       }
       return compilePath(path, pools);
@@ -109,87 +83,27 @@ function isMatchable({ path }: PathRoute): boolean {
   return !/[?#]/.test(path);
 }
 
-/** The destinations of a path that speak one protocol: one cluster. */
-interface Pool {
-  readonly name: string;
-  readonly protocol: UpstreamProtocol;
-  readonly loadBalancing: string;
-  readonly localities: readonly Locality[];
-  /** Relative to the other pools of the path. */
-  readonly weight: number;
-}
-
-/** Instances that get one share of the requests between them. */
-interface Locality {
-  readonly name: string;
-  readonly weight: number;
-  readonly addresses: readonly Address[];
-}
-
-interface Address {
-  readonly address: string;
-  readonly port: number;
-}
-
-function poolsOf(host: string, { path, route, destinations }: PathRoute): readonly Pool[] {
+/** A share with nothing running sends nobody to a 503: the others take its part. */
+function poolsOf(host: string, { path, balancing, shares }: PathRoute): readonly Pool[] {
   return UPSTREAM_PROTOCOLS.flatMap((protocol) => {
-    const members = destinations.filter(
-      ({ destination }) => (destination.protocol === "http2") === (protocol === "http2"),
-    );
+    const members = shares.filter((share) => share.protocol === protocol);
     if (members.length === 0) return [];
-    const localities = localitiesOf(members);
-    return {
-      name: clusterName(host, path, protocol),
-      protocol,
-      loadBalancing: route.options?.loadbalancing ?? "",
-      localities,
-      weight: localities.reduce((sum, { weight }) => sum + weight, 0),
-    };
+    const serving = members.filter(({ endpoints }) => endpoints.length > 0);
+    return { name: clusterName(host, path, protocol), protocol, balancing, shares: serving };
   });
 }
 
-/**
- * One locality for each weighted destination that has something running: Envoy first picks a locality by its weight,
- * then one of its instances, so a share is exact whatever the number of instances, and a destination with none sends
- * nobody to a 503. Without weights every instance has an equal share, as on Gorouter.
- */
-function localitiesOf(members: readonly ResolvedDestination[]): readonly Locality[] {
-  const weighted = members.some(({ destination }) => destination.weight > 0);
-  if (!weighted) {
-    const addresses = members.flatMap(addressesOf);
-    return addresses.length > 0 ? [{ name: "all", weight: addresses.length, addresses }] : [];
-  }
-  const byShare = new Map<string, { name: string; weight: number; addresses: Address[] }>();
-  for (const member of members) {
-    const addresses = addressesOf(member);
-    if (addresses.length === 0) continue;
-    const { appGuid, processGuid, processType, port, weight } = member.destination;
-    // The processes that a rolling deployment has of one type get one share between them.
-    const name = processType === "" ? `${processGuid}:${port}` : `${appGuid}:${processType}:${port}`;
-    const share = byShare.get(name);
-    if (share) share.addresses.push(...addresses);
-    else byShare.set(name, { name, weight, addresses: [...addresses] });
-  }
-  return [...byShare.values()];
-}
-
-/** Where a proxy reaches the instances in plain text. */
-function addressesOf({ destination, instances }: ResolvedDestination): readonly Address[] {
-  return instances.flatMap(({ address, ports }) =>
-    ports
-      .filter(({ containerPort, hostPort }) => containerPort === destination.port && hostPort !== 0)
-      .map(({ hostPort }) => ({ address, port: hostPort })),
-  );
-}
-
 /** The Envoy routes of one path: for methods that may be sent again, then for the others. */
-function compilePath({ path }: PathRoute, pools: readonly Pool[]): RdsRoute[] {
+function compilePath({ path, balancing }: PathRoute, pools: readonly Pool[]): RdsRoute[] {
   const name = path === "" ? "/" : path;
   const match: RouteMatch["pathSpecifier"] =
     path === "" ? { case: "prefix", value: "/" } : { case: "pathSeparatedPrefix", value: path };
   const action = {
-    clusterSpecifier: clusterSpecifier(pools),
+    clusterSpecifier: clusterSpecifier(pools, balancing),
+    hashPolicy: hashPolicy(balancing),
     timeout: seconds(REQUEST_TIMEOUT_SECONDS),
+    // The listener's own bounds the wait for this route, and no longer applies: WebSockets may be silent for long.
+    idleTimeout: seconds(0n),
   };
   const route = (safe: boolean) =>
     create(RouteSchema, {
@@ -218,14 +132,23 @@ const SAFE_METHODS = ["POST", "PUT", "PATCH", "DELETE", "CONNECT"].map((method) 
   },
 }));
 
-function clusterSpecifier(pools: readonly Pool[]) {
+function clusterSpecifier(pools: readonly Pool[], balancing: Balancing) {
   const [only] = pools;
   if (pools.length === 1 && only) return { case: "cluster" as const, value: only.name };
-  const serving = pools.filter(({ weight }) => weight > 0);
+  const clusters = pools
+    .map(({ name, shares }) => ({ name, weight: shares.reduce((sum, { weight }) => sum + weight, 0) }))
+    .filter(({ weight }) => weight > 0);
   // With nothing running any pool gives the answer for that: 503.
-  const clusters = serving.length > 0 ? serving.map(({ name, weight }) => ({ name, weight: weight })) : [];
   if (clusters.length === 0 && only) return { case: "cluster" as const, value: only.name };
-  return { case: "weightedClusters" as const, value: { clusters } };
+  // A client that stays with one endpoint has to stay with its protocol, too.
+  const useHashPolicy = { case: "useHashPolicy" as const, value: { value: true } };
+  const value = { clusters, ...(balancing.algorithm === "hash" && { randomValueSpecifier: useHashPolicy }) };
+  return { case: "weightedClusters" as const, value };
+}
+
+function hashPolicy(balancing: Balancing) {
+  if (balancing.algorithm !== "hash") return [];
+  return [{ policySpecifier: { case: "header" as const, value: { headerName: balancing.header } } }];
 }
 
 function retryPolicy(retryOn: string) {
@@ -252,42 +175,4 @@ const PREVIOUS_HOSTS = {
 
 function milliseconds(value: number) {
   return create(DurationSchema, { nanos: value * 1_000_000 });
-}
-
-function compileCluster({ name, protocol, loadBalancing }: Pool): EncodedResource {
-  const message = create(ClusterSchema, {
-    name,
-    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
-    edsClusterConfig: { edsConfig: ADS },
-    connectTimeout: seconds(CONNECT_TIMEOUT_SECONDS),
-    lbPolicy: loadBalancing === "least-connection" ? Cluster_LbPolicy.LEAST_REQUEST : Cluster_LbPolicy.ROUND_ROBIN,
-    commonLbConfig: { localityConfigSpecifier: { case: "localityWeightedLbConfig", value: {} } },
-    circuitBreakers: CIRCUIT_BREAKERS,
-    typedExtensionProtocolOptions: protocol === "http2" ? HTTP2 : {},
-  });
-  return encodeResource(ClusterSchema, name, message);
-}
-
-function compileEndpoints({ name, localities }: Pool): EncodedResource {
-  const message = create(ClusterLoadAssignmentSchema, {
-    clusterName: name,
-    endpoints: localities.map((locality) => ({
-      locality: { subZone: locality.name },
-      loadBalancingWeight: locality.weight,
-      lbEndpoints: locality.addresses.map(({ address, port }) => ({
-        hostIdentifier: {
-          case: "endpoint" as const,
-          value: {
-            address: {
-              address: {
-                case: "socketAddress" as const,
-                value: { address, portSpecifier: { case: "portValue" as const, value: port } },
-              },
-            },
-          },
-        },
-      })),
-    })),
-  });
-  return encodeResource(ClusterLoadAssignmentSchema, name, message);
 }

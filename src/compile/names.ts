@@ -2,6 +2,7 @@
  * The names by which Envoy, the agent and people know compiled things. A scope and a route configuration are called as
  * their group of hosts, a cluster "<host><path>|<protocol>".
  */
+import type { UpstreamProtocol } from "../model/shares.js";
 
 /** The request header that carries the scope's key inside Envoy; never seen by an app. */
 export const SCOPE_HEADER = "x-cf-mesh-scope";
@@ -19,8 +20,9 @@ export const SEARCH_FILTERS = [
 ] as const;
 export type SearchFilter = (typeof SEARCH_FILTERS)[number];
 
-export const UPSTREAM_PROTOCOLS = ["http1", "http2"] as const;
-export type UpstreamProtocol = (typeof UPSTREAM_PROTOCOLS)[number];
+/** Secrets of Envoy's bootstrap: the CA that signs the certificates of apps, and what the router shows to them. */
+export const APPS_CA_SECRET = "cf-mesh.apps-ca";
+export const ROUTER_CERTIFICATE_SECRET = "cf-mesh.router-certificate";
 
 export function clusterName(host: string, path: string, protocol: UpstreamProtocol): string {
   return `${host}${path}|${protocol}`;

@@ -1,6 +1,6 @@
 /**
  * The key spaces of the mesh log. Each has one writer, and its name is the prefix of its keys; the first word is the
- * kind of the value. Keys are also NATS subjects: tokens of letters, digits, "-" and "_", joined by dots.
+ * kind of the value. Readers pass over keys of other spaces: a newer version's. Keys are also NATS subjects: tokens of letters, digits, "-" and "_", joined by dots.
  */
 export const KEY_SPACES = {
   cloudControllerRoutes: "route.cc.",
@@ -13,12 +13,3 @@ export const KEY_SPACES = {
   natsRegistrations: "registration.nats.",
 } as const;
 export type KeySpace = (typeof KEY_SPACES)[keyof typeof KEY_SPACES];
-
-const ENTRY_KINDS = ["route", "process", "registration", "association"] as const;
-export type EntryKind = (typeof ENTRY_KINDS)[number];
-
-/** The kind of value under a key; undefined for keys of a newer version, which readers pass over. */
-export function kindOf(key: string): EntryKind | undefined {
-  const kind = key.slice(0, key.indexOf("."));
-  return ENTRY_KINDS.find((known) => known === kind);
-}

@@ -22,7 +22,14 @@ export interface BootstrapOptions {
   readonly scopeHeader: string;
   /** In the order in which they run; the second place is kept for fetching what the exact host lacks. */
   readonly search: readonly SearchFilter[];
+  /** What clusters name for TLS to apps. Envoy reads the files when it starts. */
+  readonly secrets: readonly Secret[];
 }
+
+/** A CA, or a certificate with its key, under a name; PEM files. */
+export type Secret =
+  | { readonly name: string; readonly caFile: string }
+  | { readonly name: string; readonly certificateFile: string; readonly keyFile: string };
 
 const type = (name: string) => `type.googleapis.com/envoy.${name}`;
 const ADS = { ads: {}, resource_api_version: "V3" };
@@ -43,8 +50,8 @@ const STATS = [
   "server.",
 ];
 
-/** How long a request waits for a cluster that the agent is asked for. */
-const CLUSTER_TIMEOUT = "10s";
+/** How long a host's first request waits for what the agent is asked for: its routes, then their cluster. */
+const ON_DEMAND_TIMEOUT = "5s";
 
 export function bootstrap(options: BootstrapOptions): string {
   return `${JSON.stringify(bootstrapJson(options), undefined, 2)}\n`;
@@ -76,9 +83,19 @@ function bootstrapJson(options: BootstrapOptions) {
       },
     },
     static_resources: {
+      secrets: options.secrets.map(secret),
       clusters: [xdsCluster(options.xdsSocketPath)],
       listeners: [listener(options)],
     },
+  };
+}
+
+function secret(of: Secret) {
+  if ("caFile" in of) return { name: of.name, validation_context: { trusted_ca: { filename: of.caFile } } };
+  const { name, certificateFile, keyFile } = of;
+  return {
+    name,
+    tls_certificate: { certificate_chain: { filename: certificateFile }, private_key: { filename: keyFile } },
   };
 }
 
@@ -138,7 +155,9 @@ function connectionManager({ scopeHeader, search }: BootstrapOptions) {
     generate_request_id: false,
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
     common_http_protocol_options: { idle_timeout: "900s" },
-    stream_idle_timeout: "0s",
+    // Bounds the wait for routes, which Envoy has no time limit for: a request that has its route takes the route's own,
+    // which is none.
+    stream_idle_timeout: ON_DEMAND_TIMEOUT,
     http_protocol_options: { accept_http_10: true },
     upgrade_configs: [{ upgrade_type: "websocket" }],
     early_header_mutation_extensions: [
@@ -194,15 +213,19 @@ function onDemandFilter(name: string) {
     name,
     typed_config: {
       "@type": type("extensions.filters.http.on_demand.v3.OnDemand"),
-      odcds: { source: ADS, timeout: CLUSTER_TIMEOUT },
+      odcds: { source: ADS, timeout: ON_DEMAND_TIMEOUT },
     },
   };
 }
+
+/** Envoy's flag for a request that nothing moved on for too long: here, one that waited for its routes. */
+const IDLE = "SI";
 
 /** What the router itself answers, as Gorouter words it. */
 function localReplies() {
   const reply = (flag: string, routerError: string, message: string, cacheControl: string) => ({
     filter: { response_flag_filter: { flags: [flag] } },
+    ...(flag === IDLE && { status_code: 503 }),
     body_format_override: {
       text_format_source: { inline_string: `%RESPONSE_CODE% ${message}\n` },
       content_type: "text/plain; charset=utf-8",
@@ -225,6 +248,12 @@ function localReplies() {
       "no_endpoints",
       "Service Unavailable: Requested route ('%REQ(:authority)%') has no available endpoints.",
       "public,max-age=2",
+    ),
+    reply(
+      IDLE,
+      "routes_unavailable",
+      "Service Unavailable: Requested route ('%REQ(:authority)%') can not be looked up now.",
+      "no-cache, no-store",
     ),
   ];
 }

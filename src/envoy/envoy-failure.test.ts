@@ -36,7 +36,14 @@ describe("the reason why Envoy ended", () => {
     expect(message).not.toContain("exiting");
   });
 
-  it("names the signal that killed it", () => {
-    expect(envoyFailure({ code: null, signal: "SIGSEGV", lastLines: [] }, GOES_ON).message).toContain("SIGSEGV");
+  it.each([
+    ["SIGKILL", /none needed if somebody killed it; .*memory/],
+    ["SIGTERM", /none needed if somebody stopped it/],
+    ["SIGSEGV", /crashed/],
+  ])("is the signal %s, with advice that fits it", (signal, advice) => {
+    const { message, fix } = envoyFailure({ code: null, signal, lastLines: [] }, GOES_ON);
+    expect(message).toContain(`signal ${signal}`);
+    expect(fix).toMatch(advice);
+    expect(fix).not.toContain("bootstrap");
   });
 });

@@ -32,8 +32,22 @@ export function envoyFailure(exit: EnvoyExit, goesOn: string): MeshError {
   return new MeshError(
     "MESH_ENVOY_FAILED",
     `Envoy ended (${ending(exit)}); ${goesOn}. Its last words:${quote(exit.lastLines)}`,
-    "see envoy.log in the run directory; what Envoy refuses there is the bootstrap, or a file that it names",
+    adviceFor(exit.signal),
   );
+}
+
+function adviceFor(signal: string | null): string {
+  switch (signal) {
+    case null:
+      return "see envoy.log in the run directory; what Envoy refuses there is the bootstrap, or a file that it names";
+    case "SIGKILL":
+      return "none needed if somebody killed it; else see whether the machine ran out of memory (dmesg tells)";
+    case "SIGTERM":
+    case "SIGINT":
+      return "none needed if somebody stopped it; to stop it for good, stop the router";
+    default:
+      return "Envoy crashed: see envoy.log in the run directory, and report what it says there to Envoy's developers";
+  }
 }
 
 function ending({ code, signal }: EnvoyExit): string {

@@ -18,6 +18,8 @@ export interface EnvoyBinary {
 export interface FindEnvoyOptions {
   /** The configured binary. It wins, and must be of a supported version. */
   readonly path?: string;
+  /** What the operator sets that path with; left out: router.envoyPath. */
+  readonly setting?: string;
   /** ENVOY_PATH and PATH count; left out: this process's own. */
   readonly environment?: NodeJS.ProcessEnv;
   /** The folder that scripts/setup installs into; left out: the package's own. */
@@ -33,8 +35,9 @@ const VERSION_TIMEOUT_MS = 10_000;
  * Throws  MESH_ENVOY_MISSING when the configured one can't be used, or when there is none; says what was looked at.
  */
 export async function findEnvoy(options: FindEnvoyOptions = {}): Promise<EnvoyBinary> {
-  const { path, environment = process.env, toolsDirectory = join(PACKAGE_ROOT, ".tools") } = options;
-  if (path !== undefined) return demand(path, "router.envoyPath");
+  const { path, setting = "router.envoyPath", environment = process.env } = options;
+  const { toolsDirectory = join(PACKAGE_ROOT, ".tools") } = options;
+  if (path !== undefined) return demand(path, setting);
   const given = environment["ENVOY_PATH"] ?? "";
   if (given !== "") return demand(given, "ENVOY_PATH");
 
@@ -49,7 +52,7 @@ export async function findEnvoy(options: FindEnvoyOptions = {}): Promise<EnvoyBi
   throw new MeshError(
     "MESH_ENVOY_MISSING",
     `no Envoy ${SUPPORTED_ENVOY} on PATH, nor in ${toolsDirectory}${unfit.join("")}`,
-    `run scripts/setup, which installs one; or put an envoy ${SUPPORTED_ENVOY} on PATH, or set router.envoyPath`,
+    `run scripts/setup, which installs one; or put an envoy ${SUPPORTED_ENVOY} on PATH, or name it with ${setting}`,
   );
 }
 

@@ -1,4 +1,5 @@
 /** The routing table as xDS resource types: what is compiled, and when. */
+import type { AppTls } from "../compile/app-tls.js";
 import { compileGroup, type CompiledGroup } from "../compile/compile-group.js";
 import { compileScope } from "../compile/compile-scope.js";
 import { hostOfCluster } from "../compile/names.js";
@@ -24,7 +25,8 @@ export interface MeshResources {
   invalidate(groups: ReadonlySet<string>): void;
 }
 
-export function meshResources(table: RoutingTable): MeshResources {
+/** `appTls`: undefined for a router that can't check the certificates of apps. */
+export function meshResources(table: RoutingTable, appTls: AppTls | undefined): MeshResources {
   const recent = new Map<string, CompiledGroup>();
 
   function compiled(group: string): CompiledGroup | undefined {
@@ -32,7 +34,7 @@ export function meshResources(table: RoutingTable): MeshResources {
     if (known) return known;
     const routes = table.group(group);
     if (!routes) return undefined;
-    const fresh = compileGroup(routes);
+    const fresh = compileGroup(routes, appTls);
     recent.set(group, fresh);
     if (recent.size > RECENT_GROUPS)
       for (const oldest of recent.keys()) return recent.delete(oldest) ? fresh : undefined;

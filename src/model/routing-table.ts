@@ -1,12 +1,34 @@
 /**
- * The routing table: what the entries of the mesh log mean for requests from outside. Pure: facts in, moved groups of hosts out.
+ * The routing table: what the entries of the mesh log mean for requests from outside. Pure: facts in, moved groups of
+ * hosts out. How the sources are merged is said in docs/decisions/0007-merging-sources.md.
  *
- * Built to hold a million routes: an entry's value is kept as the bytes it came as, in a string of one byte per
- * character (a decoded message costs several times that), and is decoded when its group is asked for.
+ * Built to hold a million routes: entries stay packed (packed.ts), and are decoded when their group is asked for.
  */
-import { decodeProcess, decodeRoute, type Destination, type Instance, type Route } from "../entries/entries.js";
-import { KEY_SPACES, kindOf } from "../entries/keys.js";
-import { groupOf, isWildcard } from "./hosts.js";
+import {
+  decodeAssociation,
+  decodeProcess,
+  decodeRegistration,
+  decodeRoute,
+  type Destination,
+  type Registration,
+  type Route,
+} from "../entries/entries.js";
+import {
+  type RegistrationIndexFields,
+  registrationIndexFields,
+  type RouteIndexFields,
+  routeIndexFields,
+} from "../entries/index-fields.js";
+import { KEY_SPACES } from "../entries/keys.js";
+import { compareText } from "../lib/compare-text.js";
+import { type Balancing, balancingOf } from "./balancing.js";
+import { distinct, type Endpoint, endpointOfInstance, endpointOfRegistration } from "./endpoints.js";
+import { groupOf } from "./hosts.js";
+import { Multimap } from "./multimap.js";
+import { pack, unpack } from "./packed.js";
+import { hostOf, pathOf, placeOf, Places } from "./places.js";
+import { EVERY_SEGMENT, isServed, type Sharding } from "./sharding.js";
+import { equalShares, protocolOf, routeShares, type Share } from "./shares.js";
 
 /** What `apply` takes of an entry; a deletion has no value. */
 export interface TableEntry {
@@ -14,18 +36,15 @@ export interface TableEntry {
   readonly value: Uint8Array | undefined;
 }
 
-export interface ResolvedDestination {
-  readonly destination: Destination;
-  /** Those that serve, of any version; empty when nothing runs. */
-  readonly instances: readonly Instance[];
-}
-
 /** All requests of one host below one path. */
 export interface PathRoute {
   /** "" or a lower-case path without a slash at its end. */
   readonly path: string;
-  readonly route: Route;
-  readonly destinations: readonly ResolvedDestination[];
+  /** Of the route that decides; "" where registrations alone do. */
+  readonly routeGuid: string;
+  readonly balancing: Balancing;
+  /** At least one. */
+  readonly shares: readonly Share[];
 }
 
 export interface HostRoutes {
@@ -41,30 +60,52 @@ export interface GroupRoutes {
   readonly hosts: readonly HostRoutes[];
 }
 
-/** Sources of routes by the second word of their keys, the one that wins first. */
-const PRECEDENCE = ["cc", "copilot", "nats"];
+/** What a table is made for: the router that it belongs to. */
+export interface TableOptions {
+  /** The router can check the certificates of apps, so it reaches them by TLS where they offer it. */
+  readonly dialsTls: boolean;
+  /** Left out: all segments. */
+  readonly sharding?: Sharding;
+}
+
+/** Key spaces of routes, the one that wins first; registrations come after them. */
+const PRECEDENCE = [KEY_SPACES.cloudControllerRoutes, KEY_SPACES.copilotRoutes, KEY_SPACES.diegoRoutes];
 
 export class RoutingTable {
+  readonly #dialsTls: boolean;
+  readonly #sharding: Sharding;
+  /** Packed, by key. */
   readonly #routes = new Map<string, string>();
+  readonly #registrations = new Map<string, string>();
+  /** Packed, by the guid of the process. */
   readonly #processes = new Map<string, string>();
-  /** Most hosts have one route. */
-  readonly #routesByHost = new Multimap();
+  readonly #associations = new Map<string, string>();
+  readonly #places = new Places();
   readonly #routesByProcess = new Multimap();
-  /** The hosts of each group of wildcard hosts. */
-  readonly #wildcardsByGroup = new Multimap();
+  readonly #registrationsByProcess = new Multimap();
 
-  /** Routes that lead somewhere from outside: HTTP, not internal, with a destination. */
-  get routeCount(): number {
-    return this.#routes.size;
+  constructor({ dialsTls, sharding = EVERY_SEGMENT }: TableOptions) {
+    this.#dialsTls = dialsTls;
+    this.#sharding = sharding;
   }
 
-  /** Takes entries over. Returns the groups whose routes or instances may have moved. */
+  /** Hosts and paths that lead somewhere from outside, each once however many entries tell of it. */
+  get routeCount(): number {
+    return this.#places.count;
+  }
+
+  /**
+   * Takes entries over; those of key spaces that it does not know, a newer writer's, it passes over. Returns the groups
+   * whose routes or endpoints may have moved.
+   */
   apply(entries: Iterable<TableEntry>): ReadonlySet<string> {
     const moved = new Set<string>();
     for (const entry of entries) {
-      const kind = kindOf(entry.key);
-      if (kind === "route") this.#applyRoute(entry, moved);
-      if (kind === "process") this.#applyProcess(entry, moved);
+      const { key } = entry;
+      if (PRECEDENCE.some((keySpace) => key.startsWith(keySpace))) this.#applyRoute(entry, moved);
+      else if (key.startsWith(KEY_SPACES.natsRegistrations)) this.#applyRegistration(entry, moved);
+      else if (key.startsWith(KEY_SPACES.diegoProcesses)) this.#applyProcess(entry, moved);
+      else if (key.startsWith(KEY_SPACES.copilotAssociations)) this.#applyAssociation(entry, moved);
     }
     return moved;
   }
@@ -72,154 +113,248 @@ export class RoutingTable {
   /** The keys of all entries that count. */
   *keys(): Iterable<string> {
     yield* this.#routes.keys();
+    yield* this.#registrations.keys();
     for (const processGuid of this.#processes.keys()) yield KEY_SPACES.diegoProcesses + processGuid;
+    for (const processGuid of this.#associations.keys()) yield KEY_SPACES.copilotAssociations + processGuid;
   }
 
   hasGroup(group: string): boolean {
-    return isWildcard(group) ? this.#wildcardsByGroup.has(group) : this.#routesByHost.has(group);
+    return this.#places.hasGroup(group);
   }
 
-  *groups(): Iterable<string> {
-    for (const host of this.#routesByHost.keys()) if (!isWildcard(host)) yield host;
-    yield* this.#wildcardsByGroup.keys();
+  groups(): Iterable<string> {
+    return this.#places.groups();
   }
 
   /** undefined for a group without routes. */
   group(group: string): GroupRoutes | undefined {
-    const names = isWildcard(group) ? [...this.#wildcardsByGroup.get(group)].sort(compareText) : [group];
-    const hosts = names.flatMap((host) => this.#host(host) ?? []);
+    const hosts = this.#places.hostsOf(group).map((host) => ({
+      host,
+      paths: this.#places
+        .placesOf(host)
+        .map((place) => this.#pathRoute(place))
+        .sort((a, b) => b.path.length - a.path.length || compareText(a.path, b.path)),
+    }));
     return hosts.length > 0 ? { group, hosts } : undefined;
   }
 
-  #host(host: string): HostRoutes | undefined {
-    const keys = this.#routesByHost.get(host);
-    if (keys.length === 0) return undefined;
-    const winners = new Map<string, { key: string; route: Route }>();
-    for (const key of keys) {
-      const route = this.#route(key);
-      if (!route) continue;
-      const path = canonicalPath(route.path);
-      const rival = winners.get(path);
-      if (rival === undefined || rank(key, rival.key) < 0) winners.set(path, { key, route });
-    }
-    const paths = [...winners].map(([path, { route }]) => ({
-      path,
-      route,
-      destinations: route.destinations.map((destination) => ({
-        destination,
-        instances: this.#instances(destination.processGuid),
-      })),
+  #pathRoute(place: string): PathRoute {
+    const path = pathOf(place);
+    const key = this.#winner(place);
+    if (key === undefined) return { path, routeGuid: "", ...this.#registered(place) };
+    const { guid, options, destinations } = this.#route(key);
+    const members = destinations.map((destination) => ({
+      destination,
+      endpoints: this.#endpointsOf(destination, place, key),
     }));
-    return { host, paths: paths.sort((a, b) => b.path.length - a.path.length || compareText(a.path, b.path)) };
+    return { path, routeGuid: guid, balancing: balancingOf(options), shares: routeShares(members) };
   }
 
-  #route(key: string): Route | undefined {
-    const packed = this.#routes.get(key);
-    return packed === undefined ? undefined : decodeRoute(unpack(packed));
+  /** A place that is known from registrations alone: what the newest endpoint says about balancing holds for all. */
+  #registered(place: string): Pick<PathRoute, "balancing" | "shares"> {
+    const registrations = this.#registrationsAt(place);
+    const newest = registrations.reduce<Registration | undefined>(
+      (latest, next) => (latest && latest.updatedAtNs >= next.updatedAtNs ? latest : next),
+      undefined,
+    );
+    const shares = equalShares(
+      registrations.map((registration) => ({
+        protocol: protocolOf(registration),
+        endpoints: this.#dialled([registration]),
+      })),
+    );
+    return { balancing: balancingOf(newest?.options), shares };
   }
 
-  #instances(processGuid: string): readonly Instance[] {
+  /** What serves a destination of the route under `key`. */
+  #endpointsOf(destination: Destination, place: string, key: string): readonly Endpoint[] {
+    const { processGuid, port, appName, appGuid } = destination;
     const packed = this.#processes.get(processGuid);
-    return packed === undefined ? [] : decodeProcess(unpack(packed)).instances;
+    const versions = isCopilots(key) ? this.#associated(processGuid) : undefined;
+    if (packed === undefined) {
+      // Registrations do not tell the version of a process, so none of them is known to be of an associated one.
+      return versions === undefined ? this.#registeredEndpoints(processGuid, place) : [];
+    }
+    return decodeProcess(unpack(packed)).instances.flatMap((instance) => {
+      if (versions && !versions.has(`${processGuid}-${instance.version}`)) return [];
+      if (!isServed(this.#sharding, instance.isolationSegment)) return [];
+      return endpointOfInstance(instance, port, appName || appGuid, this.#dialsTls) ?? [];
+    });
+  }
+
+  /**
+   * What NATS says of a process that Diego does not tell of. A registration names no container port, but those of the
+   * same place are of the right one.
+   */
+  #registeredEndpoints(processGuid: string, place: string): readonly Endpoint[] {
+    if (processGuid === "") return [];
+    const here = this.#registrationsAt(place).filter((registration) => registration.processGuid === processGuid);
+    return this.#dialled(here.length > 0 ? here : this.#sorted(this.#registrationsByProcess.get(processGuid)));
+  }
+
+  #dialled(registrations: readonly Registration[]): readonly Endpoint[] {
+    const endpoints = registrations.flatMap(
+      (registration) => endpointOfRegistration(registration, this.#dialsTls) ?? [],
+    );
+    return [...distinct(endpoints, new Set())];
+  }
+
+  #registrationsAt(place: string): readonly Registration[] {
+    return this.#sorted(this.#places.registrationsAt(place));
+  }
+
+  /** In the order of their keys, so that all routers agree. */
+  #sorted(keys: Iterable<string>): readonly Registration[] {
+    return [...keys].sort(compareText).map((key) => this.#registration(key));
+  }
+
+  /** The process guids of Diego that a process runs as, as clients of the copilot API say. */
+  #associated(processGuid: string): ReadonlySet<string> {
+    const packed = this.#associations.get(processGuid);
+    return new Set(packed === undefined ? [] : decodeAssociation(unpack(packed)).lrpProcessGuids);
+  }
+
+  /** The key of the route that decides at a place; undefined where there is none. */
+  #winner(place: string): string | undefined {
+    let winner: string | undefined;
+    for (const key of this.#places.routesAt(place)) {
+      if (winner === undefined || rank(key, winner) < 0) winner = key;
+    }
+    return winner;
   }
 
   #applyRoute({ key, value }: TableEntry, moved: Set<string>): void {
-    const route = value && decodeRoute(value);
-    // Internal and TCP routes are not reached through the HTTP listener, and a route that leads nowhere is as good as
-    // none: its requests go where they would go without it.
-    const leads = route && !route.internal && route.protocol !== "tcp" && route.destinations.length > 0;
-    const packed = leads ? pack(value) : undefined;
-    if (packed === this.#routes.get(key)) return;
-    const before = this.#route(key);
-    if (before) {
+    const packed = value && pack(value);
+    const stored = this.#routes.get(key);
+    if (packed === stored) return;
+    const after = value && routeIndexFields(value);
+    if (stored !== undefined) {
+      const before = routeIndexFields(unpack(stored));
+      const place = placeOf(before.host, before.path);
+      if (this.#winner(place) === key) moved.add(groupOf(before.host));
       this.#routes.delete(key);
-      this.#routesByHost.remove(before.host, key);
-      for (const { processGuid } of before.destinations) this.#routesByProcess.remove(processGuid, key);
-      const group = groupOf(before.host);
-      if (!this.#routesByHost.has(before.host)) this.#wildcardsByGroup.remove(group, before.host);
-      moved.add(group);
+      this.#places.removeRoute(place, key);
+      for (const processGuid of before.processGuids) this.#routesByProcess.remove(processGuid, key);
     }
-    if (leads && packed !== undefined) {
+    if (packed !== undefined && after && isReachable(after)) {
+      const place = placeOf(after.host, after.path);
       this.#routes.set(key, packed);
-      this.#routesByHost.add(route.host, key);
-      for (const { processGuid } of route.destinations) {
+      this.#places.addRoute(place, key);
+      for (const processGuid of after.processGuids) {
         if (processGuid !== "") this.#routesByProcess.add(processGuid, key);
       }
-      const group = groupOf(route.host);
-      if (isWildcard(group)) this.#wildcardsByGroup.add(group, route.host);
-      moved.add(group);
+      if (this.#winner(place) === key) moved.add(groupOf(after.host));
+    }
+  }
+
+  #applyRegistration({ key, value }: TableEntry, moved: Set<string>): void {
+    const packed = value && pack(value);
+    const stored = this.#registrations.get(key);
+    if (packed === stored) return;
+    const after = value && registrationIndexFields(value);
+    if (stored !== undefined) {
+      const before = registrationIndexFields(unpack(stored));
+      this.#registrations.delete(key);
+      this.#places.removeRegistration(placeOf(before.host, before.path), key);
+      if (before.processGuid !== "") this.#registrationsByProcess.remove(before.processGuid, key);
+      this.#moveByRegistration(before, moved);
+    }
+    // Gorouter does not know a host that runs in other segments alone, either.
+    if (packed !== undefined && after && isServed(this.#sharding, after.isolationSegment)) {
+      this.#registrations.set(key, packed);
+      this.#places.addRegistration(placeOf(after.host, after.path), key);
+      if (after.processGuid !== "") this.#registrationsByProcess.add(after.processGuid, key);
+      this.#moveByRegistration(after, moved);
     }
   }
 
   #applyProcess({ key, value }: TableEntry, moved: Set<string>): void {
-    const processGuid = key.slice(key.lastIndexOf(".") + 1);
-    const packed = value && pack(value);
-    if (this.#processes.get(processGuid) === packed) return;
-    if (packed === undefined) this.#processes.delete(processGuid);
-    else this.#processes.set(processGuid, packed);
-    for (const routeKey of this.#routesByProcess.get(processGuid)) {
-      const route = this.#route(routeKey);
-      if (route) moved.add(groupOf(route.host));
+    const processGuid = lastWord(key);
+    if (!replace(this.#processes, processGuid, value)) return;
+    for (const route of this.#deciding(processGuid)) {
+      if (!isCopilots(route.key) || this.#associations.has(processGuid)) moved.add(groupOf(hostOf(route.place)));
     }
   }
+
+  #applyAssociation({ key, value }: TableEntry, moved: Set<string>): void {
+    const processGuid = lastWord(key);
+    if (!replace(this.#associations, processGuid, value) || !this.#processes.has(processGuid)) return;
+    for (const route of this.#deciding(processGuid)) {
+      if (isCopilots(route.key)) moved.add(groupOf(hostOf(route.place)));
+    }
+  }
+
+  /** Adds the groups that a registration that came or went makes a difference to. */
+  #moveByRegistration({ host, path, processGuid }: RegistrationIndexFields, moved: Set<string>): void {
+    const place = placeOf(host, path);
+    if (!this.#places.hasRoute(place)) moved.add(groupOf(host));
+    if (processGuid === "" || this.#processes.has(processGuid)) return;
+    for (const route of this.#deciding(processGuid)) {
+      if (isCopilots(route.key)) continue;
+      const isSeen = route.place === place || !this.#isRegisteredAt(route.place, processGuid);
+      if (isSeen) moved.add(groupOf(hostOf(route.place)));
+    }
+  }
+
+  /** The routes that lead to a process and decide at their place. */
+  *#deciding(processGuid: string): Iterable<{ readonly key: string; readonly place: string }> {
+    for (const key of this.#routesByProcess.get(processGuid)) {
+      const { host, path } = routeIndexFields(unpack(held(this.#routes, key)));
+      const place = placeOf(host, path);
+      if (this.#winner(place) === key) yield { key, place };
+    }
+  }
+
+  #isRegisteredAt(place: string, processGuid: string): boolean {
+    for (const key of this.#places.registrationsAt(place)) {
+      const packed = held(this.#registrations, key);
+      if (registrationIndexFields(unpack(packed)).processGuid === processGuid) return true;
+    }
+    return false;
+  }
+
+  #route(key: string): Route {
+    return decodeRoute(unpack(held(this.#routes, key)));
+  }
+
+  #registration(key: string): Registration {
+    return decodeRegistration(unpack(held(this.#registrations, key)));
+  }
 }
 
-/** Several values by key, where nearly every key has one. */
-class Multimap {
-  readonly #values = new Map<string, string | Set<string>>();
-
-  has(key: string): boolean {
-    return this.#values.has(key);
-  }
-
-  keys(): IterableIterator<string> {
-    return this.#values.keys();
-  }
-
-  get(key: string): readonly string[] {
-    const held = this.#values.get(key);
-    if (held === undefined) return [];
-    return typeof held === "string" ? [held] : [...held];
-  }
-
-  add(key: string, value: string): void {
-    const held = this.#values.get(key);
-    if (held === undefined) this.#values.set(key, value);
-    else if (typeof held !== "string") held.add(value);
-    else if (held !== value) this.#values.set(key, new Set([held, value]));
-  }
-
-  remove(key: string, value: string): void {
-    const held = this.#values.get(key);
-    if (held === value) this.#values.delete(key);
-    if (held === undefined || typeof held === "string") return;
-    held.delete(value);
-    const [last] = held;
-    if (held.size === 1 && last !== undefined) this.#values.set(key, last);
-  }
+function held(values: ReadonlyMap<string, string>, key: string): string {
+  const packed = values.get(key);
+  if (packed === undefined) throw new Error(`an index names ${key}, which is not held`);
+  return packed;
 }
 
-function pack(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+/** False when it was so already. */
+function replace(values: Map<string, string>, key: string, value: Uint8Array | undefined): boolean {
+  const packed = value && pack(value);
+  if (values.get(key) === packed) return false;
+  if (packed === undefined) values.delete(key);
+  else values.set(key, packed);
+  return true;
 }
 
-function unpack(packed: string): Uint8Array {
-  return Buffer.from(packed, "latin1");
+/**
+ * Internal and TCP routes are not reached through the HTTP listener, and a route that leads nowhere is as good as none:
+ * its requests go where they would go without it. One that the copilot API maps before it tells of it has no host yet.
+ */
+function isReachable({ host, internal, protocol, processGuids }: RouteIndexFields): boolean {
+  return host !== "" && !internal && protocol !== "tcp" && processGuids.length > 0;
 }
 
-/** Paths match in any case, and whole segments: "/Cart/" is "/cart". */
-function canonicalPath(path: string): string {
-  const lower = path.toLowerCase();
-  return lower.endsWith("/") ? lower.slice(0, -1) : lower;
+function isCopilots(key: string): boolean {
+  return key.startsWith(KEY_SPACES.copilotRoutes);
+}
+
+function lastWord(key: string): string {
+  return key.slice(key.lastIndexOf(".") + 1);
 }
 
 /** Below 0 when `key` wins over `rival`: by its source, and within a source by its name, so that all routers agree. */
 function rank(key: string, rival: string): number {
-  const place = (of: string) => PRECEDENCE.indexOf(of.split(".", 2)[1] ?? "");
-  return place(key) - place(rival) || compareText(key, rival);
-}
-
-/** By code units: the same order on every machine, whatever its locale. */
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  const order = (of: string) => PRECEDENCE.findIndex((keySpace) => of.startsWith(keySpace));
+  return order(key) - order(rival) || compareText(key, rival);
 }
