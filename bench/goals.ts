@@ -18,6 +18,11 @@ export interface Goals {
   readonly coldHitMs: Goal;
   readonly coldHitsPerSecondOfCore: Goal;
   readonly cpuRatio: Goal;
+  /** Of the control job, while as many registrations as routes are renewed. */
+  readonly renewalCores: Goal;
+  readonly syncMs: Goal;
+  readonly changeToLogMs: Goal | undefined;
+  readonly hintedChangeToLogMs: Goal | undefined;
 }
 
 export function goalsFor(routeCount: number): Goals {
@@ -34,5 +39,9 @@ export function goalsFor(routeCount: number): Goals {
     coldHitMs: { atMost: 5 },
     coldHitsPerSecondOfCore: { atLeast: 1_000 },
     cpuRatio: { atMost: 1.45 },
+    renewalCores: { atMost: 0.5 },
+    syncMs: { atMost: routeCount <= 100_000 ? 20_000 : 60_000 },
+    changeToLogMs: isUsual ? { atMost: 1_000 } : undefined,
+    hintedChangeToLogMs: isUsual ? { atMost: 300 } : undefined,
   };
 }

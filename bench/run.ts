@@ -6,10 +6,12 @@ import { measureLog } from "./log-speed.js";
 import { type Measurement, type Part, PARTS } from "./measurement.js";
 import { measureMemory } from "./memory.js";
 import { measureRequestCpu } from "./request-cpu.js";
+import { measureNats } from "./nats-registrations.js";
+import { measureRouteSync } from "./route-sync.js";
 import { onStage, type Stage, type StageOptions } from "./stage.js";
 import { measureStart } from "./start.js";
 
-const WITHOUT_ROUTER = { log: measureLog, start: measureStart } as const;
+const WITHOUT_ROUTER = { log: measureLog, sync: measureRouteSync, nats: measureNats, start: measureStart } as const;
 /** One router for all of them; memory comes first, while nobody has asked it for anything. */
 const WITH_ROUTER = {
   memory: measureMemory,

@@ -1,0 +1,66 @@
+/** A router alone, for tests that write entries themselves: an embedded log, the agent, and a real Envoy. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { RouterSchema } from "../../src/config/config.js";
+import { type Router, startRouter } from "../../src/jobs/router.js";
+import { silentLogger } from "../../src/lib/logger.js";
+import { openEmbeddedLog } from "../../src/log/embedded.js";
+import type { MeshLog } from "../../src/log/log.js";
+import { Client } from "./client.js";
+import { freePort } from "./free-port.js";
+
+export interface TestRouter {
+  readonly log: MeshLog;
+  readonly router: Router;
+  readonly port: number;
+  /** One connection. */
+  readonly client: Client;
+  stop(): Promise<void>;
+}
+
+export interface TestRouterOptions {
+  /** Files that the configuration is to name, by name; `config` gets their paths. */
+  readonly files?: Readonly<Record<string, string>>;
+  /** Keys of the router's section beyond those that every test has. */
+  readonly config?: (path: (file: string) => string) => object;
+}
+
+/** To be stopped by the test that started it. */
+export async function startTestRouter({ files = {}, config }: TestRouterOptions = {}): Promise<TestRouter> {
+  const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
+  const path = (file: string) => join(directory, file);
+  for (const [file, content] of Object.entries(files)) await writeFile(path(file), content);
+  const log = await openEmbeddedLog({ directory: path("log") });
+  const port = await freePort();
+  const section = RouterSchema.parse({
+    listenAddress: "127.0.0.1",
+    port,
+    runDirectory: path("run"),
+    concurrency: 1,
+    drainWaitMs: 0,
+    drainTimeMs: 0,
+    orphanTimeoutMs: 2_000,
+    ...config?.(path),
+  });
+  const clean = async () => {
+    await log.close();
+    await rm(directory, { recursive: true, force: true });
+  };
+  const router = await startRouter(section, { log, isShared: false }, silentLogger).catch(async (error: unknown) => {
+    await clean();
+    throw error;
+  });
+  const client = new Client(port);
+  return {
+    log,
+    router,
+    port,
+    client,
+    async stop() {
+      client.close();
+      await router.stop();
+      await clean();
+    },
+  };
+}
