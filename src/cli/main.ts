@@ -4,18 +4,31 @@ import { Command } from "commander";
 import { asError, MeshError } from "../lib/errors.js";
 import { packageVersion } from "./package-version.js";
 import { devCommand } from "./dev.js";
+import { faultCommand } from "./fault.js";
 import { jobCommand } from "./job.js";
 import { statusCommand } from "./status.js";
+
+/** What the control job follows: all of them that the file has. */
+const CONTROL = ["diego", "nats", "copilot"] as const;
 
 const program = new Command("cf-mesh")
   .description("A service mesh for Cloud Foundry: weighted routes through real Envoy proxies.")
   .version(packageVersion())
   .showHelpAfterError("(cf-mesh --help tells the commands)")
   .addCommand(devCommand())
+  .addCommand(faultCommand())
   .addCommand(jobCommand("up", "all jobs of one machine in one process", []))
   .addCommand(jobCommand("router", "the router: Envoy, and the agent that feeds it from the mesh log", ["router"]))
-  .addCommand(jobCommand("control", "instances from Diego into the mesh log", ["diego"]))
-  .addCommand(jobCommand("route-syncer", "routes from Cloud Controller into the mesh log", ["cloudController"]))
+  .addCommand(
+    jobCommand(
+      "control",
+      "instances from Diego, registrations from NATS and copilot pushes into the mesh log",
+      CONTROL,
+    ),
+  )
+  .addCommand(
+    jobCommand("route-syncer", "routes from Cloud Controller into the mesh log", ["cloudController"], ["diego"]),
+  )
   .addCommand(statusCommand());
 
 try {

@@ -10,9 +10,14 @@ import { packageVersion } from "./package-version.js";
 import { stopSignal } from "./stop-signals.js";
 
 /** Runs until the process is asked to end. */
-export async function runJob(name: string, file: string, sections: readonly Section[]): Promise<void> {
+export async function runJob(
+  name: string,
+  file: string,
+  sections: readonly Section[],
+  helpers: readonly Section[],
+): Promise<void> {
   const stopping = stopSignal();
-  const config = only(sections, await readConfig(file, sections));
+  const config = only([...sections, ...helpers], await readConfig(file, sections));
   await requireFiles(config, file);
   const logger = createLogger(config.logLevel, pino.destination(1));
   const version = packageVersion();
@@ -30,7 +35,7 @@ export async function runJob(name: string, file: string, sections: readonly Sect
     if (config.router?.health) {
       servers.push(await serveHealthAlone({ ...listener(config.router.health), key: "router.health.port" }, view));
     }
-    mesh = await startMesh(config, logger);
+    mesh = await startMesh(config, logger, name);
     logger.info({ job: name }, "ready");
     await stopping;
     logger.info({ job: name }, "stopping");
@@ -45,7 +50,7 @@ function listener({ listenAddress, port }: { readonly listenAddress: string; rea
   return { host: listenAddress, port };
 }
 
-/** The configuration without the sections of other jobs. */
+/** The configuration without the sections of other jobs; all of it when none is named. */
 function only(sections: readonly Section[], config: Config): Config {
   if (sections.length === 0) return config;
   const own = sections.map((section) => [section, config[section]]);

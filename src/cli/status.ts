@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -9,9 +10,14 @@ import { asError, MeshError } from "../lib/errors.js";
 export function statusCommand(): Command {
   return new Command("status")
     .description("what a running router has: routes, the place in the log, what Envoy accepted and refused (JSON)")
-    .option("-d, --run-directory <directory>", "the router's run directory", join(DEV_DEFAULTS.stateDirectory, "run"))
-    .action(async ({ runDirectory }: { runDirectory: string }) => {
-      const body = await read(join(runDirectory, "api.sock"));
+    .option(
+      "-d, --directory <directory>",
+      "the router's run directory, or the state directory of cf-mesh dev",
+      DEV_DEFAULTS.stateDirectory,
+    )
+    .action(async ({ directory }: { directory: string }) => {
+      const ofState = join(directory, "run", "api.sock");
+      const body = await read(existsSync(ofState) ? ofState : join(directory, "api.sock"));
       process.stdout.write(`${JSON.stringify(JSON.parse(body), undefined, 2)}\n`);
     });
 }
@@ -26,7 +32,7 @@ function read(socketPath: string): Promise<string> {
         new MeshError(
           "MESH_STATUS_UNAVAILABLE",
           `no job answers on ${socketPath} (${asError(error).message})`,
-          "start one, or name its router.runDirectory with --run-directory",
+          "start one, or name its router.runDirectory (cf-mesh dev: its --state) with --directory",
           { cause: error },
         ),
       );

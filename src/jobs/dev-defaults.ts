@@ -7,6 +7,7 @@ export const DEV_DEFAULTS = {
   routerPort: 8080,
   apiPort: 8180,
   domains: ["mesh.localhost", "apps.example.test"],
+  systemDomain: "sys.mesh.localhost",
   stateDirectory: join(homedir(), ".cf-mesh", "dev"),
   // One worker, so that shares are exact over all connections together.
   concurrency: 1,

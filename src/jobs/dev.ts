@@ -1,15 +1,16 @@
 /** The laptop: an emulated foundation with sample apps, and the whole mesh before it, on loopback. */
-import { mkdir, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { serveStatus } from "../api/status-server.js";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { stringify } from "yaml";
 import { parseConfig } from "../config/config.js";
-import { createCertificates } from "../emulator/certificates.js";
-import { startDiego } from "../emulator/diego/emulated-diego.js";
-import { type Foundation, startFoundation } from "../emulator/foundation.js";
+import { findEnvoy } from "../envoy/find-envoy.js";
+import { MeshError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
 import { requireFreePort } from "../lib/ports.js";
-import { firstAnswer, pushSamples, type SampleRoute } from "./samples.js";
+import { type LaptopFoundation, startLaptopFoundation } from "./dev-foundation.js";
+import { LaptopApi, type LaptopRoute, pushSamples } from "./samples.js";
+import { type Expectation, firstAnswer } from "./first-answer.js";
+import type { StateDirectory } from "./state-directory.js";
 import { type Mesh, startMesh } from "./up.js";
 
 export interface DevOptions {
@@ -18,8 +19,8 @@ export interface DevOptions {
   readonly apiPort: number;
   /** Names the app domains; the sample routes are made on the first. */
   readonly domains: readonly string[];
-  /** Sockets, certificates, logs and the mesh log; emptied at the start. */
-  readonly stateDirectory: string;
+  readonly systemDomain: string;
+  readonly state: StateDirectory;
   /** Envoy's worker threads. */
   readonly concurrency: number;
   readonly envoyPath?: string;
@@ -32,24 +33,21 @@ export interface DevOptions {
 
 export interface Dev {
   readonly mesh: Mesh;
-  readonly foundation: Foundation;
-  readonly routes: readonly SampleRoute[];
+  readonly laptop: LaptopFoundation;
+  readonly routes: readonly LaptopRoute[];
   readonly adminSocketPath: string;
   stop(): Promise<void>;
 }
 
-/** A laptop's traffic ends in this time; Ctrl-C should not feel slow. */
-const DRAIN_TIME_MS = 500;
-const STOP_GRACE_MS = 1_000;
-/** Nobody takes a laptop's Envoy over. */
-const ORPHAN_TIMEOUT_MS = 200;
+/** Ctrl-C should not feel slow: no load balancer has to see it, and nobody takes a laptop's Envoy over. */
+const HASTE = { drainWaitMs: 0, drainTimeMs: 500, orphanTimeoutMs: 200 };
 const FIRST_ANSWER_TIMEOUT_MS = 30_000;
-
-const SAMPLE_APP = fileURLToPath(new URL("../emulator/sample-app/main.js", import.meta.url));
+/** Apps of an earlier start are their developers': one that does not come up keeps nothing else from starting. */
+const KEPT_APPS_TIMEOUT_MS = 10_000;
 
 /** Starts all of it. Throws the signal's reason when it aborts; what was started is stopped again when a part fails. */
 export async function startDev(options: DevOptions): Promise<Dev> {
-  const { host, routerPort, apiPort, domains, stateDirectory, logger, signal } = options;
+  const { host, routerPort, apiPort, domains, systemDomain, state, logger, signal } = options;
   const onStep = (step: string) => {
     signal.throwIfAborted();
     options.onStep(step);
@@ -60,94 +58,91 @@ export async function startDev(options: DevOptions): Promise<Dev> {
   }
 
   try {
-    const runDirectory = join(stateDirectory, "run");
-    await mkdir(runDirectory, { recursive: true, mode: 0o700 });
-    const running: { mesh?: Mesh } = {};
-    const status = await serveStatus(join(runDirectory, "api.sock"), () => running.mesh?.status ?? {});
-    cleanups.push(() => status.close());
-    await requireFreePort(host, routerPort, "--port");
-    await requireFreePort(host, apiPort, "--api-port");
-
-    onStep("starting the foundation: UAA, Cloud Controller, Diego");
-    const certificates = await createCertificates();
-    const diego = await startDiego({ host, bbsPort: 0, certificates, stopGraceMs: STOP_GRACE_MS, logger });
-    cleanups.push(() => diego.close());
-    const foundation = await startFoundation({
-      host,
-      port: apiPort,
-      appDomains: domains,
-      diego,
-      droplets: ["hello", "hola"].map((greeting) => ({
-        name: greeting,
-        command: [process.execPath, SAMPLE_APP, greeting],
-        workingDirectory: dirname(SAMPLE_APP),
-      })),
-      logger,
+    const { path: envoyPath } = await findEnvoy({
+      ...(options.envoyPath !== undefined && { path: options.envoyPath }),
+      setting: "--envoy",
     });
-    cleanups.push(() => foundation.close());
+    await requireFreePort(host, routerPort, { port: "--port", host: "--host" });
+    await requireFreePort(host, apiPort, { port: "--api-port", host: "--host" });
+
+    onStep("starting the foundation: UAA, Cloud Controller, Diego, NATS");
+    const laptop = await startLaptopFoundation({ host, apiPort, routerPort, domains, systemDomain, state, logger });
+    cleanups.push(() => laptop.close());
 
     onStep("starting the mesh: log, sources, router with Envoy");
-    const files = await writeSecrets(stateDirectory, {
-      "bbs-ca.crt": certificates.ca,
-      "bbs-client.crt": certificates.client.certificate,
-      "bbs-client.key": certificates.client.key,
-      "client-secret": foundation.clientSecret,
-    });
-    const logDirectory = join(stateDirectory, "log");
-    // The foundation begins anew each time, so what an earlier one left in the log is nobody's.
-    await rm(logDirectory, { recursive: true, force: true });
     const config = parseConfig(
       {
-        log: { directory: logDirectory },
+        log: { directory: state.logDirectory },
         router: {
           listenAddress: host,
           port: routerPort,
-          runDirectory,
+          runDirectory: state.runDirectory,
           concurrency: options.concurrency,
-          drainTimeMs: DRAIN_TIME_MS,
-          orphanTimeoutMs: ORPHAN_TIMEOUT_MS,
-          ...(options.envoyPath !== undefined && { envoyPath: options.envoyPath }),
+          ...HASTE,
+          envoyPath,
         },
-        cloudController: {
-          url: foundation.apiUrl,
-          clientId: foundation.clientId,
-          clientSecretFile: files["client-secret"],
-        },
-        diego: {
-          urls: [diego.bbsUrl],
-          caFile: files["bbs-ca.crt"],
-          certificateFile: files["bbs-client.crt"],
-          keyFile: files["bbs-client.key"],
-        },
+        ...laptop.sections,
       },
       "cf-mesh dev",
       [],
     );
     const mesh = await startMesh(config, logger);
-    running.mesh = mesh;
     cleanups.push(() => mesh.stop());
 
-    onStep("pushing the sample apps hello and hola");
-    const routes = await pushSamples(foundation, domains[0] ?? "");
+    const api = new LaptopApi(laptop.foundation.apiUrl, await laptop.foundation.adminToken());
+    const answer = (url: string, expected: Expectation, timeoutMs: number) =>
+      firstAnswer({ host, port: routerPort, url, expected, signal, timeoutMs });
+    if (state.isFresh) {
+      onStep("pushing the sample apps hello and hola");
+      await pushSamples(laptop.foundation, api, domains[0] ?? "");
+      await state.keep();
+    }
+    const routes = await api.routes();
     onStep("waiting for the first answers through the router");
-    const waiting = AbortSignal.any([signal, AbortSignal.timeout(FIRST_ANSWER_TIMEOUT_MS)]);
-    await Promise.all(routes.map(({ url }) => firstAnswer(host, routerPort, url, waiting)));
-    return { mesh, foundation, routes, adminSocketPath: join(runDirectory, "admin.sock"), stop };
+    const system = await answer(`api.${systemDomain}/v3/info`, "success", FIRST_ANSWER_TIMEOUT_MS);
+    const timeoutMs = state.isFresh ? FIRST_ANSWER_TIMEOUT_MS : KEPT_APPS_TIMEOUT_MS;
+    const expected = state.isFresh ? "success" : "an app's answer";
+    const running = routes.filter(({ apps }) => apps.some(({ isStarted }) => isStarted));
+    const answers = await Promise.all(running.map(({ url }) => answer(url, expected, timeoutMs)));
+    if (!system || (state.isFresh && answers.includes(false))) throw notServing(state.logFile);
+    for (const [index, { url }] of running.entries()) {
+      if (!answers[index]) onStep(`${url} does not answer yet: see cf logs, or ${state.logFile}`);
+    }
+    return { mesh, laptop, routes, adminSocketPath: join(state.runDirectory, "admin.sock"), stop };
   } catch (error) {
     await stop();
     throw error;
   }
 }
 
-/** Writes files that only their owner may read; returns their paths by name. */
-async function writeSecrets<Name extends string>(
-  directory: string,
-  secrets: Readonly<Record<Name, string>>,
-): Promise<Readonly<Record<Name, string>>> {
-  const paths = {} as Record<Name, string>;
-  for (const name of Object.keys(secrets) as Name[]) {
-    paths[name] = join(directory, name);
-    await writeFile(paths[name], secrets[name], { mode: 0o600 });
-  }
-  return paths;
+export type FoundationOnlyOptions = Pick<
+  DevOptions,
+  "host" | "routerPort" | "apiPort" | "domains" | "systemDomain" | "state" | "logger"
+>;
+
+/** The foundation without a mesh and without samples, and a configuration for a mesh that runs beside it. */
+export async function startFoundationOnly(options: FoundationOnlyOptions): Promise<LaptopFoundation> {
+  const { host, apiPort, routerPort, state } = options;
+  await requireFreePort(host, apiPort, { port: "--api-port", host: "--host" });
+  const laptop = await startLaptopFoundation(options);
+  const config = {
+    log: { directory: join(state.meshDirectory, "log") },
+    router: {
+      listenAddress: host,
+      port: routerPort,
+      runDirectory: join(state.meshDirectory, "run"),
+      ...HASTE,
+    },
+    ...laptop.sections,
+  };
+  await writeFile(state.meshConfigFile, stringify(config), { mode: 0o600 });
+  await state.keep();
+  return laptop;
 }
+
+const notServing = (logFile: string) =>
+  new MeshError(
+    "MESH_SOURCE_UNREACHABLE",
+    `the router did not answer for all sample routes within ${FIRST_ANSWER_TIMEOUT_MS / 1_000} s; all was stopped again`,
+    `see ${logFile} for what went wrong, and whether the machine is overloaded`,
+  );

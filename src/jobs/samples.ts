@@ -1,103 +1,103 @@
 /** The sample apps and routes of a laptop, made the way a developer makes them: through Cloud Controller's API. */
-import { request } from "node:http";
-import { setTimeout as delay } from "node:timers/promises";
 import { z } from "zod";
 import type { Foundation } from "../emulator/foundation.js";
 
-export interface SampleApp {
+export interface LaptopApp {
   readonly name: string;
   readonly guid: string;
-  readonly weight?: number;
+  readonly isStarted: boolean;
+  /** Its share in percent; undefined where none is said. */
+  readonly weight: number | undefined;
 }
 
-export interface SampleRoute {
+export interface LaptopRoute {
   readonly guid: string;
   /** Host and path: "greet.mesh.localhost/es". */
   readonly url: string;
-  readonly apps: readonly SampleApp[];
+  /** In the order of their names. */
+  readonly apps: readonly LaptopApp[];
 }
 
-/** Pause between attempts while the first answer is waited for. */
-const ATTEMPT_PAUSE_MS = 50;
+interface Destination {
+  readonly app: { readonly guid: string };
+  readonly weight?: number;
+}
 
 /** Two apps, and five routes on `domain`; one of them splits its traffic 90:10. */
-export async function pushSamples(foundation: Foundation, domain: string): Promise<readonly SampleRoute[]> {
-  const [hello, hola] = await Promise.all([pushSample(foundation, "hello"), pushSample(foundation, "hola")]);
-  const api = new Api(foundation.apiUrl, await foundation.adminToken());
+export async function pushSamples(foundation: Foundation, api: LaptopApi, domain: string): Promise<void> {
+  const push = async (name: "hello" | "hola") => ({
+    app: { guid: (await foundation.pushSample(name, name, { instances: 1 })).guid },
+  });
+  const [hello, hola] = await Promise.all([push("hello"), push("hola")]);
   const domainGuid = await api.guidOf(`/v3/domains?names=${encodeURIComponent(domain)}`);
   const spaceGuid = await api.guidOf("/v3/spaces?names=dev");
 
-  async function route(
-    host: string,
-    path: string,
-    apps: readonly SampleApp[],
-    on = { guid: domainGuid, name: domain },
-  ): Promise<SampleRoute> {
+  async function route(host: string, path: string, destinations: readonly Destination[], on = domainGuid) {
     const guid = await api.create("/v3/routes", {
       host,
       ...(path !== "" && { path }),
-      relationships: { space: { data: { guid: spaceGuid } }, domain: { data: { guid: on.guid } } },
+      relationships: { space: { data: { guid: spaceGuid } }, domain: { data: { guid: on } } },
     });
-    const destinations = apps.map((app) => ({ app: { guid: app.guid }, weight: app.weight }));
     await api.patch(`/v3/routes/${guid}/destinations`, { destinations });
-    return { guid, url: `${host}.${on.name}${path}`, apps };
   }
   // A host of Cloud Controller is one word, or "*".
-  const wild = { name: `wild.${domain}`, guid: await api.create("/v3/domains", { name: `wild.${domain}` }) };
-  return [
-    await route("hello", "", [hello]),
-    await route("hola", "", [hola]),
-    await route("greet", "", [
-      { ...hello, weight: 90 },
-      { ...hola, weight: 10 },
-    ]),
-    await route("greet", "/es", [hola]),
-    await route("*", "", [hello], wild),
-  ];
-}
-
-async function pushSample(foundation: Foundation, name: "hello" | "hola"): Promise<SampleApp> {
-  const { guid } = await foundation.pushSample(name, name, { instances: 1 });
-  return { name, guid };
-}
-
-/** Resolves when the route answers 200 through the router; rejects when the signal aborts. */
-export async function firstAnswer(host: string, port: number, url: string, signal: AbortSignal): Promise<void> {
-  // A wildcard host is asked for under some name below it.
-  const [authority = "", ...path] = url.replace("*", "any").split("/");
-  for (;;) {
-    signal.throwIfAborted();
-    if ((await statusOf(host, port, authority, `/${path.join("/")}`)) === 200) return;
-    await delay(ATTEMPT_PAUSE_MS, undefined, { signal });
-  }
-}
-
-/** 0 when there is no answer. */
-function statusOf(host: string, port: number, authority: string, path: string): Promise<number> {
-  return new Promise((resolve) => {
-    const call = request({ host, port, path, headers: { host: authority } }, (response) => {
-      response.resume();
-      response.once("end", () => resolve(response.statusCode ?? 0));
-    });
-    call.once("error", () => resolve(0));
-    call.end();
-  });
+  const wildDomainGuid = await api.create("/v3/domains", { name: `wild.${domain}` });
+  await route("hello", "", [hello]);
+  await route("hola", "", [hola]);
+  await route("greet", "", [
+    { ...hello, weight: 90 },
+    { ...hola, weight: 10 },
+  ]);
+  await route("greet", "/es", [hola]);
+  await route("*", "", [hello], wildDomainGuid);
 }
 
 const ResourceSchema = z.object({ guid: z.string() });
 const ListSchema = z.object({ resources: z.array(ResourceSchema).min(1) });
+const AppsSchema = z.object({
+  resources: z.array(z.object({ guid: z.string(), name: z.string(), state: z.enum(["STARTED", "STOPPED"]) })),
+});
+const RoutesSchema = z.object({
+  resources: z.array(
+    z.object({
+      guid: z.string(),
+      url: z.string(),
+      destinations: z.array(z.object({ app: ResourceSchema, weight: z.number().nullish() })),
+    }),
+  ),
+});
 
-/** As much of a Cloud Controller client as the samples need. */
-class Api {
+/** More than a laptop has: the largest page. */
+const PAGE = "per_page=5000";
+
+/** As much of a Cloud Controller client as a laptop's own start needs. */
+export class LaptopApi {
   readonly #url: string;
   readonly #token: string;
 
+  /** `token` as the Authorization header has it. */
   constructor(url: string, token: string) {
     this.#url = url;
     this.#token = token;
   }
 
-  /** Of the only resource that a list holds. */
+  /** All routes that lead to an app, in the order in which they were made. */
+  async routes(): Promise<readonly LaptopRoute[]> {
+    const apps = AppsSchema.parse(await this.#call("GET", `/v3/apps?${PAGE}`)).resources;
+    const appsByGuid = new Map(apps.map((app) => [app.guid, app]));
+    const { resources } = RoutesSchema.parse(await this.#call("GET", `/v3/routes?${PAGE}`));
+    return resources.flatMap(({ guid, url, destinations }) => {
+      const reached = destinations.flatMap(({ app: { guid: appGuid }, weight }) => {
+        const app = appsByGuid.get(appGuid);
+        if (!app) return [];
+        return [{ name: app.name, guid: appGuid, isStarted: app.state === "STARTED", weight: weight ?? undefined }];
+      });
+      reached.sort((a, b) => (a.name < b.name ? -1 : 1));
+      return reached.length > 0 ? [{ guid, url, apps: reached }] : [];
+    });
+  }
+
+  /** Of the first resource of a list. */
   async guidOf(path: string): Promise<string> {
     const { resources } = ListSchema.parse(await this.#call("GET", path));
     return resources[0]?.guid ?? "";

@@ -11,7 +11,7 @@ const endpoint = (port: number, total: number, cluster = "greet.example.com/es|h
 });
 
 function meter(): TrafficMeter {
-  const table = new RoutingTable();
+  const table = new RoutingTable({ dialsTls: false });
   const instance = (hostPort: number) => [{ address: "127.0.0.1", ports: [{ containerPort: 8080, hostPort }] }];
   table.apply([
     {
@@ -31,11 +31,15 @@ function meter(): TrafficMeter {
   return new TrafficMeter(table);
 }
 
+const NO_ANSWERS = new Map<string, number>();
+
 describe("the traffic between two samples", () => {
   it("is told by route and app, from the second sample on", () => {
     const traffic = meter();
-    expect(traffic.sample([endpoint(61_001, 5), endpoint(61_002, 5)], 1_000)).toEqual([]);
-    expect(traffic.sample([endpoint(61_001, 23), endpoint(61_002, 7)], 3_000)).toEqual([
+    const first = { endpoints: [endpoint(61_001, 5), endpoint(61_002, 5)], answers: NO_ANSWERS };
+    expect(traffic.sample(first, 1_000)).toEqual({ routes: [], answers: undefined });
+    const second = { endpoints: [endpoint(61_001, 23), endpoint(61_002, 7)], answers: NO_ANSWERS };
+    expect(traffic.sample(second, 3_000).routes).toEqual([
       {
         route: "greet.example.com/es",
         requestsPerSecond: 10,
@@ -43,19 +47,65 @@ describe("the traffic between two samples", () => {
           ["hello", 18],
           ["g2", 2],
         ]),
+        isMoving: true,
       },
     ]);
   });
 
   it("leaves out routes without requests, and clusters that are no route's", () => {
     const traffic = meter();
-    traffic.sample([endpoint(61_001, 5)], 1_000);
-    expect(traffic.sample([endpoint(61_001, 5), endpoint(1, 9, "cf-mesh-agent")], 2_000)).toEqual([]);
+    traffic.sample({ endpoints: [endpoint(61_001, 5)], answers: NO_ANSWERS }, 1_000);
+    const endpoints = [endpoint(61_001, 5), endpoint(1, 9, "cf-mesh-agent")];
+    expect(traffic.sample({ endpoints, answers: NO_ANSWERS }, 2_000).routes).toEqual([]);
   });
 
   it("counts an endpoint that began anew from zero", () => {
     const traffic = meter();
-    traffic.sample([endpoint(61_001, 50)], 1_000);
-    expect(traffic.sample([endpoint(61_001, 3)], 2_000)[0]?.requestsPerSecond).toBe(3);
+    traffic.sample({ endpoints: [endpoint(61_001, 50)], answers: NO_ANSWERS }, 1_000);
+    const { routes } = traffic.sample({ endpoints: [endpoint(61_001, 3)], answers: NO_ANSWERS }, 2_000);
+    expect(routes[0]?.requestsPerSecond).toBe(3);
+  });
+
+  it("is looked at over a sliding window: shares do not depend on where a second ends, and idle routes leave", () => {
+    const traffic = meter();
+    const at = (seconds: number, hello: number, other: number) =>
+      traffic.sample(
+        { endpoints: [endpoint(61_001, hello), endpoint(61_002, other)], answers: NO_ANSWERS },
+        seconds * 1_000,
+      ).routes;
+    at(0, 0, 0);
+    at(1, 40, 0);
+    expect(at(2, 90, 10)[0]?.requestsByApp).toEqual(
+      new Map([
+        ["hello", 90],
+        ["g2", 10],
+      ]),
+    );
+    expect(at(4, 90, 10)[0]).toMatchObject({ requestsPerSecond: 25, isMoving: false });
+    expect(at(7, 90, 10)).toEqual([]);
+  });
+
+  it("tells what was answered by class, and how much had no route", () => {
+    const traffic = meter();
+    const at = (seconds: number, ok: number, notFound: number, unavailable: number, withoutRoute: number) => {
+      const answers = new Map([
+        ["downstream_rq_2xx", ok],
+        ["downstream_rq_4xx", notFound],
+        ["downstream_rq_5xx", unavailable],
+        ["no_route", withoutRoute],
+      ]);
+      return traffic.sample({ endpoints: [], answers }, seconds * 1_000).answers;
+    };
+    at(0, 5, 5, 5, 5);
+    expect(at(1, 11, 8, 5, 7)).toEqual({
+      answersPerSecond: 9,
+      countByClass: new Map([
+        ["2xx", 6],
+        ["4xx", 3],
+      ]),
+      withoutRoute: 2,
+      isMoving: true,
+    });
+    expect(at(10, 11, 8, 5, 7)).toBeUndefined();
   });
 });
