@@ -31,6 +31,7 @@ describe("the configuration", () => {
         drainTimeMs: 900_000,
         sweepIntervalMs: 30_000,
         orphanTimeoutMs: 60_000,
+        staleAfterMs: 60_000,
       },
     });
   });
@@ -44,11 +45,26 @@ describe("the configuration", () => {
     });
     expect(message).toContain("mesh.yml:");
     expect(message).toContain("\n    logLevel: must be one of debug, info, warn, error");
-    expect(message).toContain("\n    log.directory: is missing");
+    expect(message).toContain("\n    log: give directory or jetstream, one of them");
     expect(message).toContain("\n    diego.urls.0: must be an https:// URL");
     expect(message).toContain('\n    diego: has no key "surprise"');
     expect(message).toContain("\n    router: this job needs the section");
     expect(message).toContain("see docs/config.md");
+  });
+
+  it("wants a certificate for apps with its key, and segments where they alone are served", () => {
+    const router = (more: object) => ({ ...MINIMAL, router: { ...MINIMAL.router, ...more } });
+    const halves = [{ certificateFile: "router.crt" }, { keyFile: "router.key" }];
+    for (const half of halves) {
+      expect(problemsOf(router({ backends: { caFile: "ca.crt", ...half } }))).toContain(
+        "\n    router.backends: give certificateFile and keyFile together, or neither",
+      );
+    }
+    expect(problemsOf(router({ sharding: { mode: "segments" } }))).toContain(
+      "\n    router.sharding: name at least one",
+    );
+    const shared = parseConfig(router({ sharding: { mode: "shared-and-segments" } }), "mesh.yml", ["router"]);
+    expect(shared).toMatchObject({ router: { sharding: { isolationSegments: [] } } });
   });
 
   it("wants one secret, from a file or in place", () => {
@@ -56,6 +72,29 @@ describe("the configuration", () => {
     expect(problemsOf({ ...MINIMAL, cloudController })).toContain("give clientSecretFile or clientSecret, one of them");
     const both = { ...cloudController, clientSecret: "a", clientSecretFile: "b" };
     expect(problemsOf({ ...MINIMAL, cloudController: both })).toContain("one of them");
+  });
+
+  it("wants one section at least of a job that has several", () => {
+    const parse = (sections: object) => parseConfig({ log: MINIMAL.log, ...sections }, "mesh.yml", ["diego", "nats"]);
+    expect(() => parse({})).toThrow("top level: this job needs at least one of the sections diego, nats");
+    expect(parse({ nats: { servers: ["nats://10.0.0.1:4222"] } }).nats).toEqual({
+      servers: ["nats://10.0.0.1:4222"],
+      staleThresholdMs: 120_000,
+      pruneIntervalMs: 30_000,
+      registerIntervalMs: 20_000,
+      pingIntervalMs: 10_000,
+      maxRegistrations: 1_000_000,
+    });
+  });
+
+  it("takes NATS servers by URL, without a user in it, and a user with one password", () => {
+    const nats = (section: object) => problemsOf({ ...MINIMAL, nats: { servers: ["tls://nats:4224"], ...section } });
+    expect(nats({ servers: ["http://nats"] })).toContain("nats.servers.0: must be a nats:// or tls:// URL");
+    expect(nats({ servers: ["nats://a:b@nats"] })).toContain("nats.servers.0: must not hold a user");
+    expect(nats({ user: "router" })).toContain("nats: give user together with passwordFile or password, one of them");
+    expect(nats({ password: "secret" })).toContain("nats: give user together with");
+    expect(nats({ user: "router", passwordFile: "a", tokenFile: "b" })).toContain("nats: give user or tokenFile");
+    expect(nats({ keyFile: "a" })).toContain("nats: give certificateFile and keyFile together");
   });
 
   it("says so when the file holds no object, or nothing", () => {

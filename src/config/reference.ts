@@ -7,14 +7,16 @@ interface JsonSchema {
   readonly default?: unknown;
   readonly enum?: readonly unknown[];
   readonly items?: JsonSchema;
+  readonly anyOf?: readonly JsonSchema[];
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly required?: readonly string[];
 }
 
 const INTRODUCTION = `# Configuration
 
-A job reads one YAML file: \`cf-mesh up --config FILE\`. Each job needs its own section and \`log\`; \`up\` runs a job for each
-section that is there. Unknown keys are errors, and all errors are told at once. Durations are milliseconds.
+A job reads one YAML file: \`cf-mesh up --config FILE\`. Each job needs its own section and \`log\`, \`control\` one at least
+of \`diego\`, \`nats\` and \`copilot\`; \`up\` runs a job for each section that is there. Unknown keys are errors, and all errors
+are told at once. Durations are milliseconds.
 
 \`\`\`yaml
 log: { directory: /var/vcap/data/cf-mesh/log }
@@ -65,8 +67,9 @@ function rows(keys: readonly (readonly [string, JsonSchema])[], required: readon
   });
 }
 
-function typeOf({ type, enum: values, items }: JsonSchema): string {
+function typeOf({ type, enum: values, items, anyOf }: JsonSchema): string {
   if (values) return values.map((value) => `\`${String(value)}\``).join(", ");
+  if (anyOf) return [...new Set(anyOf.map(typeOf))].join(" or ");
   if (items) return `list of ${typeOf(items)}`;
   return type ?? "string";
 }

@@ -23,7 +23,9 @@ export function jobView(version: string, status: () => MeshStatus | undefined): 
       if (!current) return "starting";
       const { router, sources } = current;
       if (router && !router.isReady) return "Envoy does not know all routes yet";
-      const unread = sources.filter(({ lastSyncMs }) => lastSyncMs === undefined).map(({ name }) => name);
+      const unread = sources
+        .filter(({ state, lastSyncMs }) => state !== "following" && lastSyncMs === undefined)
+        .map(({ name }) => name);
       return unread.length > 0 ? `not read completely yet: ${unread.join(", ")}` : undefined;
     },
   };

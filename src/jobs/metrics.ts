@@ -48,6 +48,28 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
       }
     },
   );
+  measure(
+    "source_leader",
+    "1 where this process writes what the source says, 0 where it stands by",
+    ["source"],
+    ({ sources }, set) => {
+      for (const { name, role } of sources) set(role === "leader" ? 1 : 0, { source: name });
+    },
+  );
+  measure("mirror_stored", "1 while the mirror's disk holds what is served", [], ({ router }, set) => {
+    if (router?.mirror) set(router.mirror.isStored ? 1 : 0);
+  });
+  measure(
+    "mirror_current_timestamp_seconds",
+    "Unix time when the router last had all that the log has",
+    [],
+    ({ router }, set) => {
+      if (router?.mirror?.currentMs !== undefined) set(router.mirror.currentMs / MS_PER_SECOND);
+    },
+  );
+  measure("mirror_behind_writes", "Writes of the log that the router does not have yet", [], ({ router }, set) => {
+    if (router?.mirror?.logSequence !== undefined) set(Math.max(0, router.mirror.logSequence - router.mirror.sequence));
+  });
   measure("router_ready", "1 once Envoy has confirmed a complete table", [], ({ router }, set) => {
     if (router) set(router.isReady ? 1 : 0);
   });

@@ -1,31 +1,97 @@
-/** The route-syncer: routes from Cloud Controller. */
+/** The route-syncer: routes from Cloud Controller; where it has Diego too, sooner, and without Cloud Controller for a while. */
 import { readFile } from "node:fs/promises";
-import type { CloudControllerConfig } from "../config/config.js";
+import type { CloudControllerConfig, DiegoConfig } from "../config/config.js";
 import { KEY_SPACES } from "../entries/keys.js";
 import { systemClock } from "../lib/clock.js";
 import type { Logger } from "../lib/logger.js";
-import type { MeshLog } from "../log/log.js";
-import { cloudControllerSource } from "../sources/cloud-controller/cloud-controller.js";
-import { type SourceJob, startSource } from "./source-job.js";
+import { cloudControllerSource, type CloudControllerSource } from "../sources/cloud-controller/cloud-controller.js";
+import { type DesiredWatch, desiredWatch } from "../sources/diego/desired-watch.js";
+import { bbsCredentials } from "./bbs-credentials.js";
+import { OpinionJudge } from "./opinion-judge.js";
+import type { OpenLog } from "./open-log.js";
+import { type SourceJob, type SourceJobs, startSource } from "./source-job.js";
 
+export interface RouteSyncerConfig {
+  readonly cloudController: CloudControllerConfig;
+  readonly diego: DiegoConfig | undefined;
+}
+
+/** How often it is looked whether Cloud Controller can be read. */
+const LOOK_MS = 100;
+
+/** Starts all of it, or nothing when a part can't be started. */
 export async function startRouteSyncer(
-  config: CloudControllerConfig,
-  log: MeshLog,
+  { cloudController, diego }: RouteSyncerConfig,
+  { log, openWriters }: OpenLog,
   logger: Logger,
-): Promise<SourceJob> {
-  const { url, uaaUrl, clientId, clientSecretFile, caFile, pollIntervalMs, resyncIntervalMs } = config;
-  const clientSecret =
-    clientSecretFile === undefined ? (config.clientSecret ?? "") : (await readFile(clientSecretFile, "utf8")).trim();
-  const source = cloudControllerSource({
-    apiUrl: url,
-    ...(uaaUrl !== undefined && { uaaUrl }),
-    ...(caFile !== undefined && { ca: await readFile(caFile, "utf8") }),
-    clientId,
-    clientSecret,
-    pollIntervalMs,
-    resyncIntervalMs,
+): Promise<SourceJobs> {
+  const source = cloudControllerSource(await sourceOptions(cloudController, logger));
+  const watch =
+    diego &&
+    desiredWatch({
+      ...(await bbsCredentials(diego)),
+      urls: diego.urls,
+      onHint: (hint) => source.refresh(hint),
+      readKnown: () => log.read(KEY_SPACES.cloudControllerRoutes),
+      logger,
+    });
+  const { cloudControllerRoutes, diegoRoutes } = KEY_SPACES;
+  const writers = await openWriters(
+    "route-syncer",
+    { [cloudControllerRoutes]: "remember", ...(watch && { [diegoRoutes]: "remember" }) },
     logger,
-    clock: systemClock,
-  });
-  return startSource(source, KEY_SPACES.cloudControllerRoutes, log);
+  );
+  const jobs = [startSource(source, cloudControllerRoutes, writers)];
+  if (watch) {
+    const watching = startSource(watch, diegoRoutes, writers);
+    jobs.push(judged(watching, source, watch, cloudController.secondOpinionAfterMs));
+  }
+  return {
+    jobs,
+    async stop() {
+      await Promise.all(jobs.map((job) => job.stop()));
+      await writers.close();
+    },
+  };
+}
+
+/** The watch, asked for its opinion for as long as the source can't be read. */
+function judged(watching: SourceJob, source: CloudControllerSource, watch: DesiredWatch, afterMs: number): SourceJob {
+  const judge = new OpinionJudge(afterMs);
+  const timer = setInterval(() => {
+    const isWanted = judge.look(source.status, Date.now());
+    if (isWanted !== undefined) watch.giveOpinion(isWanted);
+  }, LOOK_MS);
+  return {
+    name: watching.name,
+    get status() {
+      return watching.status;
+    },
+    get role() {
+      return watching.role;
+    },
+    async stop() {
+      clearInterval(timer);
+      await watching.stop();
+    },
+  };
+}
+
+async function sourceOptions(config: CloudControllerConfig, logger: Logger) {
+  const { clientId, requestsPerSecond, resyncIntervalMs } = config;
+  const [ca, certificate, key, secret] = await Promise.all(
+    [config.caFile, config.certificateFile, config.keyFile, config.clientSecretFile].map(textOf),
+  );
+  return {
+    apiUrls: [config.url].flat(),
+    ...(config.uaaUrl !== undefined && { uaaUrls: [config.uaaUrl].flat() }),
+    ...(ca !== undefined && { ca }),
+    ...(certificate !== undefined && key !== undefined && { clientCertificate: { certificate, key } }),
+    ...{ clientId, clientSecret: secret?.trim() ?? config.clientSecret ?? "" },
+    ...{ requestsPerSecond, resyncIntervalMs, logger, clock: systemClock },
+  };
+}
+
+async function textOf(file: string | undefined): Promise<string | undefined> {
+  return file === undefined ? undefined : readFile(file, "utf8");
 }

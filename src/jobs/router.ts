@@ -9,9 +9,11 @@ import { bootstrap } from "../envoy/bootstrap.js";
 import { type Envoy, superviseEnvoy } from "../envoy/envoy.js";
 import { findEnvoy } from "../envoy/find-envoy.js";
 import type { Logger } from "../lib/logger.js";
-import type { MeshLog } from "../log/log.js";
+import { type MirrorStatus, openMirror } from "../log/mirror.js";
 import { RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
+import { readRouterTls } from "./app-tls.js";
+import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
 import { sweepClusters } from "./sweep-clusters.js";
 import { feedTable } from "./table-feed.js";
@@ -22,6 +24,8 @@ export interface RouterStatus {
   readonly routeCount: number;
   /** The newest write of the mesh log that the table holds. */
   readonly sequence: number;
+  /** How the log is mirrored; undefined for a log of this machine alone. */
+  readonly mirror: MirrorStatus | undefined;
   /** Envoy has confirmed a complete table: what it does not know does not exist. */
   readonly isReady: boolean;
   readonly isDraining: boolean;
@@ -43,18 +47,35 @@ export interface Router {
 }
 
 /** Resolves when Envoy serves. */
-export async function startRouter(config: RouterConfig, log: MeshLog, logger: Logger): Promise<Router> {
+export async function startRouter(
+  config: RouterConfig,
+  { log, isShared }: Pick<OpenLog, "isShared" | "log">,
+  logger: Logger,
+): Promise<Router> {
   await mkdir(config.runDirectory, { recursive: true, mode: 0o700 });
   const { path: envoyPath } = await findEnvoy(config.envoyPath === undefined ? {} : { path: config.envoyPath });
-  const table = new RoutingTable();
-  const resources = meshResources(table);
+  const { appTls, secrets } = await readRouterTls(config.backends);
+  const table = new RoutingTable({
+    dialsTls: appTls !== undefined,
+    ...(config.sharding && { sharding: config.sharding }),
+  });
+  const resources = meshResources(table, appTls);
   const ending = new AbortController();
+  const mirror =
+    isShared && config.mirrorDirectory !== undefined
+      ? await openMirror({
+          directory: config.mirrorDirectory,
+          log,
+          staleAfterMs: config.staleAfterMs,
+          logger,
+        })
+      : undefined;
   let xds: XdsServer | undefined;
   let sweeping = Promise.resolve();
   let isReady = false;
   let isDraining = false;
   let failureCount = 0;
-  const feed = feedTable(table, log, ending.signal, logger, (groups) => {
+  const feed = feedTable(table, mirror ?? log, ending.signal, logger, (groups) => {
     resources.invalidate(groups);
     xds?.changed(groups);
   });
@@ -63,6 +84,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
     ending.abort();
     await Promise.all([feed.ended, sweeping]);
     await xds?.close();
+    await mirror?.close();
   }
 
   try {
@@ -84,6 +106,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
         xdsSocketPath,
         scopeHeader: SCOPE_HEADER,
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
+        secrets,
       }),
       concurrency: config.concurrency ?? availableParallelism(),
       orphanTimeoutMs: config.orphanTimeoutMs,
@@ -107,6 +130,7 @@ export async function startRouter(config: RouterConfig, log: MeshLog, logger: Lo
           node: config.nodeId,
           routeCount: table.routeCount,
           sequence: feed.sequence,
+          mirror: mirror?.status,
           isReady,
           isDraining,
           envoy: { isRunning: envoy.state.kind === "running", failureCount },

@@ -19,7 +19,7 @@ export interface TableFeed {
 /** Keeps a routing table as the log says, and tells which groups of hosts moved. A log that fails is tried again. */
 export function feedTable(
   table: RoutingTable,
-  log: MeshLog,
+  log: Pick<MeshLog, "follow">,
   signal: AbortSignal,
   logger: Logger,
   onMoved: (groups: ReadonlySet<string>) => void,

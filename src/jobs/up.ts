@@ -1,16 +1,17 @@
-/** All jobs of one machine in one process, over the embedded log: whatever the configuration has a section for. */
+/** All jobs of one process: whatever its configuration has a section for. */
 import type { Config } from "../config/config.js";
 import type { Logger } from "../lib/logger.js";
-import { openEmbeddedLog } from "../log/embedded.js";
-import { startControl } from "./control.js";
-import { startRouteSyncer } from "./route-syncer.js";
+import type { Role } from "../log/writer-lease.js";
 import type { SourceStatus } from "../sources/source.js";
+import { startControl } from "./control.js";
+import { openLog } from "./open-log.js";
 import { type Router, type RouterStatus, startRouter } from "./router.js";
-import type { SourceJob } from "./source-job.js";
+import { startRouteSyncer } from "./route-syncer.js";
+import type { SourceJobs } from "./source-job.js";
 
 export interface MeshStatus {
   readonly router: RouterStatus | undefined;
-  readonly sources: readonly ({ readonly name: string } & SourceStatus)[];
+  readonly sources: readonly ({ readonly name: string; readonly role: Role } & SourceStatus)[];
 }
 
 export interface Mesh {
@@ -20,26 +21,29 @@ export interface Mesh {
   stop(): Promise<void>;
 }
 
-export async function startMesh(config: Config, logger: Logger): Promise<Mesh> {
-  const log = await openEmbeddedLog({ directory: config.log.directory, logger });
-  const sources: SourceJob[] = [];
+/** @param job  "route-syncer" shares the diego section with control, and leaves control's part to that. */
+export async function startMesh(config: Config, logger: Logger, job?: string): Promise<Mesh> {
+  const opened = await openLog(config.log, logger);
+  const started: SourceJobs[] = [];
   let router: Router | undefined;
 
   async function stop(): Promise<void> {
-    await Promise.all(sources.map((source) => source.stop()));
+    await Promise.all(started.map((jobs) => jobs.stop()));
     await router?.stop();
-    await log.close();
+    await opened.close();
   }
   try {
     if (config.cloudController) {
-      sources.push(await startRouteSyncer(config.cloudController, log, logger.child({ job: "route-syncer" })));
+      const { cloudController, diego } = config;
+      started.push(await startRouteSyncer({ cloudController, diego }, opened, logger.child({ job: "route-syncer" })));
     }
-    if (config.diego) sources.push(await startControl(config.diego, log, logger.child({ job: "control" })));
-    if (config.router) router = await startRouter(config.router, log, logger.child({ job: "router" }));
+    if (job !== "route-syncer") started.push(await startControl(config, opened, logger.child({ job: "control" })));
+    if (config.router) router = await startRouter(config.router, opened, logger.child({ job: "router" }));
     return {
       router,
       get status() {
-        return { router: router?.status, sources: sources.map(({ name, status }) => ({ name, ...status })) };
+        const jobs = started.flatMap((each) => each.jobs);
+        return { router: router?.status, sources: jobs.map(({ name, role, status }) => ({ name, role, ...status })) };
       },
       stop,
     };

@@ -6,7 +6,7 @@ import { type Logger, silentLogger } from "../lib/logger.js";
 import { logClosed, logConflict, logUnwritable } from "./faults.js";
 import { KeyIndex } from "./key-index.js";
 import { encode, LmdbStore, type StoreTransaction } from "./lmdb-store.js";
-import { checkWrite, type LogBatch, type LogEntry, type MeshLog, type Write } from "./log.js";
+import { checkWrite, type FollowOptions, type LogBatch, type LogEntry, type MeshLog, type Write } from "./log.js";
 
 const DAY_MS = 86_400_000;
 
@@ -263,27 +263,37 @@ class EmbeddedLog implements MeshLog {
     }
   }
 
-  async *follow(afterSequence: number, signal: AbortSignal): AsyncGenerator<LogBatch> {
+  async *follow(
+    afterSequence: number,
+    signal: AbortSignal,
+    { prefix = "", logId = this.#store.id }: FollowOptions = {},
+  ): AsyncGenerator<LogBatch> {
     this.#checkOpen();
     let position = afterSequence;
+    let isAnother = logId !== this.#store.id && position > 0;
     // Markers that were pruned before a reading from 0 began tell of keys that it did not meet.
     let missedNoneThrough = position === 0 ? this.#store.head().prunedThrough : 0;
-    let hasSpoken = false;
+    let hasCaughtUp = false;
     while (!signal.aborted && !this.#closing) {
       let piece = this.#store.after(position);
       const { lastSequence, prunedThrough } = piece.head;
-      const fromStart = lastSequence < position || (position < prunedThrough && missedNoneThrough < prunedThrough);
+      const fromStart =
+        isAnother || lastSequence < position || (position < prunedThrough && missedNoneThrough < prunedThrough);
       if (fromStart) {
+        isAnother = false;
         piece = this.#store.after(0);
         missedNoneThrough = piece.head.prunedThrough;
       }
       position = piece.endSequence;
-      if (piece.entries.length > 0 || fromStart || !hasSpoken) {
-        hasSpoken = true;
-        yield { entries: piece.entries, caughtUp: piece.reachesEnd, fromStart };
+      const entries = prefix === "" ? piece.entries : piece.entries.filter(({ key }) => key.startsWith(prefix));
+      if (entries.length > 0 || fromStart || (piece.reachesEnd && !hasCaughtUp)) {
+        hasCaughtUp = piece.reachesEnd || (hasCaughtUp && !fromStart);
+        yield { entries, caughtUp: piece.reachesEnd, fromStart };
         await nextTurn();
-      } else {
+      } else if (piece.reachesEnd) {
         await this.#newWrites(position, signal);
+      } else {
+        await nextTurn();
       }
     }
   }
@@ -333,6 +343,11 @@ class EmbeddedLog implements MeshLog {
     this.#checkOpen();
     const { lastSequence } = this.#store.head();
     return Promise.resolve(lastSequence);
+  }
+
+  async id(): Promise<string> {
+    this.#checkOpen();
+    return Promise.resolve(this.#store.id);
   }
 
   async close(): Promise<void> {

@@ -59,6 +59,7 @@ async function watchedLog(): Promise<WatchedLog> {
     read: (prefix) => log.read(prefix),
     follow: (afterSequence, signal) => log.follow(afterSequence, signal),
     lastSequence: () => log.lastSequence(),
+    id: () => log.id(),
     close: () => log.close(),
   };
 }

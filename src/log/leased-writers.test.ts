@@ -15,7 +15,7 @@ const TTL_MS = 300;
 const bytes = (text: string) => Buffer.from(text);
 
 /** A process's way to the log, which a test can hold up: as if the process were stopped, and went on later. */
-class HeldLog implements Pick<MeshLog, "append" | "follow" | "get" | "read" | "lastSequence"> {
+class HeldLog implements MeshLog {
   readonly appends: Write[][] = [];
   readonly #log: MeshLog;
   #gate: Promise<void> = Promise.resolve();
@@ -55,6 +55,10 @@ class HeldLog implements Pick<MeshLog, "append" | "follow" | "get" | "read" | "l
     }
   }
 
+  id() {
+    return this.#log.id();
+  }
+
   read(prefix?: string) {
     return this.#log.read(prefix);
   }
@@ -84,16 +88,24 @@ interface Contender {
 
 let contenders = 0;
 
-async function enter(directory: string, ttlMs = TTL_MS): Promise<Contender> {
+async function enter(
+  directory: string,
+  ttlMs = TTL_MS,
+  onStandby: "remember" | "refuse" = "remember",
+): Promise<Contender> {
   const log = new HeldLog(await openEmbeddedLog({ directory }));
   contenders += 1;
-  const writers = await openLeasedWriters(log, [SPACE], {
-    lease: "test",
-    holder: `contender-${contenders}`,
-    ttlMs,
-    renewIntervalMs: ttlMs / 4,
-    logger: silentLogger,
-  });
+  const writers = await openLeasedWriters(
+    log,
+    { [SPACE]: onStandby },
+    {
+      lease: "test",
+      holder: `contender-${contenders}`,
+      ttlMs,
+      renewIntervalMs: ttlMs / 4,
+      logger: silentLogger,
+    },
+  );
   const writer = writers.writer(SPACE);
   const wants = (values: Readonly<Record<string, string | undefined>>) =>
     Object.entries(values).map(([key, value]) => ({
@@ -129,7 +141,7 @@ async function contents(directory: string): Promise<Readonly<Record<string, stri
   return Object.fromEntries(all.toSorted(([one], [other]) => (one < other ? -1 : 1)));
 }
 
-const leads = (contender: Contender) => contender.writers.whenLeader(AbortSignal.timeout(10_000));
+const leads = (contender: Contender) => contender.writers.whenRole("leader", AbortSignal.timeout(10_000));
 
 describe("writers with a lease", () => {
   it("write only where the lease is, and the others remember", async () => {
@@ -141,7 +153,8 @@ describe("writers with a lease", () => {
     await second.replaceAll({ a: "2" });
     expect(await contents(directory)).toEqual({ a: "1" });
     expect([first.writers.role, second.writers.role]).toEqual(["leader", "standby"]);
-    expect([first.writers.pendingCount, second.writers.pendingCount]).toEqual([0, 1]);
+    expect(first.writers.pendingCount).toBe(0);
+    await eventually(() => second.writers.pendingCount === 1);
   });
 
   it("are taken over within their time when a process hangs, with what it did not write", async () => {
@@ -218,6 +231,20 @@ describe("writers with a lease", () => {
     expect(second.log.appends.flat().filter(({ key }) => key.startsWith(SPACE))).toHaveLength(2);
   });
 
+  it("say when the log has all of a key space, and not before", async () => {
+    const directory = await newDirectory();
+    const log = await openEmbeddedLog({ directory });
+    onTestFinished(() => log.close());
+    const first = await enter(directory);
+    await leads(first);
+    await first.apply({ a: "1" });
+    expect(await log.get("complete.route.cc")).toBeUndefined();
+    await first.replaceAll({ a: "1", b: "1" });
+    const completion = await log.get("complete.route.cc");
+    const last = await log.get(`${SPACE}b`);
+    expect(completion?.sequence).toBeGreaterThan(last?.sequence ?? Infinity);
+  });
+
   it("repair what somebody else writes into their key space", async () => {
     const directory = await newDirectory();
     const first = await enter(directory);
@@ -234,6 +261,25 @@ describe("writers with a lease", () => {
       expect(await contents(directory)).toEqual({ a: "1", b: "1" });
       return true;
     });
+  });
+
+  it("refuse calls on a process that stands by, where clients push, and take the log as it is when they lead again", async () => {
+    const directory = await newDirectory();
+    const first = await enter(directory, TTL_MS, "refuse");
+    await leads(first);
+    await first.apply({ a: "1", b: "1" });
+    const second = await enter(directory, TTL_MS, "refuse");
+    await expect(second.apply({ refused: "2" })).rejects.toMatchObject({ code: "MESH_LEASE_LOST" });
+    first.log.hold();
+    const late = first.apply({ a: "late" });
+    await leads(second);
+    await second.apply({ a: "2", b: undefined });
+    first.log.letGo();
+    await expect(late).rejects.toMatchObject({ code: "MESH_LEASE_LOST" });
+    await second.close();
+    await leads(first);
+    await first.apply({ c: "1" });
+    expect(await contents(directory)).toEqual({ a: "2", c: "1" });
   });
 
   it("never mix: whatever hangs and goes on, the log ends as the last holder wants it", async () => {

@@ -7,8 +7,9 @@ import { hash } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Backoff } from "../lib/backoff.js";
 import { type Clock, systemClock } from "../lib/clock.js";
-import { asError } from "../lib/errors.js";
+import { asError, MeshError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
+import { completionKey } from "./completion.js";
 import type { KeySpaceWriter, Want, WriteCounts } from "./key-space-writer.js";
 import { checkWrite, type LogBatch, type LogEntry, type MeshLog, type Write } from "./log.js";
 import { type Role, WriterLease } from "./writer-lease.js";
@@ -26,17 +27,24 @@ export interface LeasedWritersOptions {
   readonly clock?: Clock;
 }
 
+/**
+ * What a writer does while its process stands by. remember: for a source that each process reads for itself; what is
+ * wanted is remembered, and written after a take-over. refuse: for what clients push to one process; its calls throw
+ * MESH_LEASE_LOST, and what was wanted before is forgotten.
+ */
+export type OnStandby = "remember" | "refuse";
+
 export interface LeasedWriters {
   readonly role: Role;
   /** Entries that differ from what is wanted, and are not written yet. */
   readonly pendingCount: number;
   /**
-   * The writer of one of the key spaces. While the process stands by, nothing is written: its calls resolve when what
-   * is wanted is remembered, and count what differs from the log.
+   * The writer of one of the key spaces. While the process stands by, nothing is written: calls of one that remembers
+   * resolve when it does, and count what differs from the log.
    */
   writer(keySpace: string): KeySpaceWriter;
-  /** Resolves when this process holds the lease; rejects with the signal's reason. */
-  whenLeader(signal: AbortSignal): Promise<void>;
+  /** Resolves when this process has that role; rejects with the signal's reason. */
+  whenRole(role: Role, signal: AbortSignal): Promise<void>;
   /** Gives the lease back: what is wanted now is written first, as far as the log takes it. */
   close(): Promise<void>;
 }
@@ -54,7 +62,7 @@ const WANTS_PER_TURN = 1_000;
 /** Resolves when the key spaces have been read as they stand in the log. Throws what the log's follow throws. */
 export async function openLeasedWriters(
   log: MeshLog,
-  keySpaces: readonly string[],
+  keySpaces: Readonly<Record<string, OnStandby>>,
   options: LeasedWritersOptions,
 ): Promise<LeasedWriters> {
   const writers = new Writers(log, keySpaces, options);
@@ -77,14 +85,16 @@ class Writers implements LeasedWriters {
   #repairing: Promise<void> | undefined;
   #sequence = 0;
 
-  constructor(log: MeshLog, keySpaces: readonly string[], options: LeasedWritersOptions) {
+  constructor(log: MeshLog, keySpaces: Readonly<Record<string, OnStandby>>, options: LeasedWritersOptions) {
     this.#log = log;
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     const { ttlMs = TTL_MS, renewIntervalMs = RENEW_INTERVAL_MS, holder, logger } = options;
     const lease = { name: options.lease, holder, ttlMs, renewIntervalMs, logger, clock: this.#clock };
     this.#lease = new WriterLease(log, lease, (role) => this.#took(role));
-    this.#spaces = keySpaces.map((keySpace) => new Space(keySpace, () => this.#flush()));
+    this.#spaces = Object.entries(keySpaces).map(
+      ([keySpace, onStandby]) => new Space(keySpace, onStandby, () => this.#flush()),
+    );
   }
 
   get role(): Role {
@@ -108,19 +118,19 @@ class Writers implements LeasedWriters {
     this.#leasing = this.#lease.run(this.#leaseEnding.signal);
   }
 
-  async whenLeader(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (this.role === "leader") return;
-    await new Promise<void>((resolve, reject) => {
-      const settle = () => {
-        this.#waiting.delete(settle);
-        signal.removeEventListener("abort", settle);
-        if (signal.aborted) reject(asError(signal.reason));
-        else resolve();
-      };
-      this.#waiting.add(settle);
-      signal.addEventListener("abort", settle);
-    });
+  async whenRole(role: Role, signal: AbortSignal): Promise<void> {
+    while (this.role !== role) {
+      signal.throwIfAborted();
+      await new Promise<void>((resolve) => {
+        const settle = () => {
+          this.#waiting.delete(settle);
+          signal.removeEventListener("abort", settle);
+          resolve();
+        };
+        this.#waiting.add(settle);
+        signal.addEventListener("abort", settle);
+      });
+    }
   }
 
   async close(): Promise<void> {
@@ -176,7 +186,7 @@ class Writers implements LeasedWriters {
     }
     for (const entry of entries) {
       if (entry.key === this.#lease.key) this.#lease.observe(entry);
-      else for (const space of this.#spaces) if (entry.key.startsWith(space.keySpace)) space.observe(entry);
+      else this.#spaces.find((space) => space.owns(entry.key))?.observe(entry);
     }
     if (caughtUp) for (const space of this.#spaces) space.endAnew();
     const last = entries.at(-1);
@@ -184,9 +194,9 @@ class Writers implements LeasedWriters {
   }
 
   #took(role: Role): void {
-    if (role === "standby") return;
+    if (role === "standby") for (const space of this.#spaces) space.standBy();
+    else this.#repair();
     for (const settle of [...this.#waiting]) settle();
-    this.#repair();
   }
 
   /** Writes what differs; a log that does not take it is tried again by and by. */
@@ -208,12 +218,17 @@ class Writers implements LeasedWriters {
     }
   }
 
-  /** Writes what differs now, while this process holds the lease. Throws what the log's append throws. */
-  #flush(): Promise<void> {
+  /**
+   * Writes what differs now, while this process holds the lease.
+   *
+   * Returns  whether all of it is in the log.
+   * Throws   what the log's append throws.
+   */
+  #flush(): Promise<boolean> {
     const flush = this.#lastFlush.then(async () => {
       for (;;) {
         const batch = this.#nextBatch();
-        if (batch.length === 0 || this.role !== "leader") return;
+        if (batch.length === 0 || this.role !== "leader") return this.role === "leader";
         const last = await this.#lease.append(batch);
         // Not written: another process took over, or the lease had to be looked at. The loop sees which.
         if (last === undefined) {
@@ -222,7 +237,7 @@ class Writers implements LeasedWriters {
         }
         batch.forEach((write, place) => {
           const sequence = last - batch.length + 1 + place;
-          this.#spaces.find(({ keySpace }) => write.key.startsWith(keySpace))?.wrote(write, sequence);
+          this.#spaces.find((space) => space.owns(write.key))?.wrote(write, sequence);
         });
       }
     });
@@ -230,11 +245,14 @@ class Writers implements LeasedWriters {
     return flush;
   }
 
-  /** Values first: what replaces something is there before that goes. */
+  /**
+   * Values first: what replaces something is there before that goes. That a key space is complete is said when the values
+   * of all are there: a reader that waits for one of them misses nothing of the others.
+   */
   #nextBatch(): readonly Write[] {
     const batch: Write[] = [];
     let byteCount = 0;
-    for (const kind of ["values", "deletions"] as const) {
+    for (const kind of ["values", "completions", "deletions"] as const) {
       for (const space of this.#spaces) {
         for (const write of space.differences(kind)) {
           if (batch.length >= MAX_BATCH_WRITES || byteCount >= MAX_BATCH_BYTES) return batch;
@@ -253,7 +271,10 @@ const fingerprint = (value: Uint8Array) => parseInt(hash("sha1", value, "hex").s
 /** One key space: what is wanted, what the log has, and the keys in which these differ. */
 class Space implements KeySpaceWriter {
   readonly keySpace: string;
-  readonly #flush: () => Promise<void>;
+  /** Says to readers that the log has all of the key space; written with it. */
+  readonly #completionKey: string;
+  readonly #onStandby: OnStandby;
+  readonly #flush: () => Promise<boolean>;
   /** Fingerprints of what the log has. */
   readonly #actual = new Map<string, number>();
   /** What is wanted, one byte a character; undefined for a key that is to go. */
@@ -269,9 +290,15 @@ class Space implements KeySpaceWriter {
   #isComplete = false;
   #lastCall: Promise<unknown> = Promise.resolve();
 
-  constructor(keySpace: string, flush: () => Promise<void>) {
+  constructor(keySpace: string, onStandby: OnStandby, flush: () => Promise<boolean>) {
     this.keySpace = keySpace;
+    this.#completionKey = completionKey(keySpace);
+    this.#onStandby = onStandby;
     this.#flush = flush;
+  }
+
+  owns(key: string): boolean {
+    return key.startsWith(this.keySpace) || key === this.#completionKey;
   }
 
   get dirtyCount(): number {
@@ -306,15 +333,16 @@ class Space implements KeySpaceWriter {
   }
 
   *keys(): IterableIterator<string> {
-    for (const [key, packed] of this.#wanted) if (packed !== undefined) yield key;
+    for (const [key, packed] of this.#wanted) if (packed !== undefined && key !== this.#completionKey) yield key;
     if (this.#isComplete) return;
-    for (const key of this.#actual.keys()) if (!this.#wanted.has(key)) yield key;
+    for (const key of this.#actual.keys()) if (!this.#wanted.has(key) && key !== this.#completionKey) yield key;
   }
 
-  *differences(kind: "values" | "deletions"): Iterable<Write> {
+  *differences(kind: "values" | "completions" | "deletions"): Iterable<Write> {
     for (const key of this.#dirty) {
       const packed = this.#wanted.get(key);
-      if ((packed === undefined) !== (kind === "deletions")) continue;
+      const own = packed === undefined ? "deletions" : key === this.#completionKey ? "completions" : "values";
+      if (own !== kind) continue;
       yield { key, value: packed === undefined ? undefined : Buffer.from(packed, "latin1") };
     }
   }
@@ -330,6 +358,15 @@ class Space implements KeySpaceWriter {
     if (own !== undefined && sequence < own) return;
     this.#unconfirmed.delete(key);
     this.#setActual(key, value && fingerprint(value));
+  }
+
+  /** Its process does not hold the lease any more. */
+  standBy(): void {
+    if (this.#onStandby === "remember") return;
+    this.#wanted.clear();
+    this.#wantedFingerprints.clear();
+    this.#dirty.clear();
+    this.#isComplete = false;
   }
 
   beginAnew(): void {
@@ -381,11 +418,16 @@ class Space implements KeySpaceWriter {
     if (this.#isComplete) return;
     this.#isComplete = true;
     for (const [key, packed] of this.#wanted) if (packed === undefined) this.#wanted.delete(key);
+    this.#want({ key: this.#completionKey, value: new Uint8Array() });
     for (const key of this.#actual.keys()) this.#compare(key);
   }
 
   async #inTurn(call: (counter: Counter) => Promise<void>): Promise<WriteCounts> {
-    const counter = new Counter(this.#flush);
+    const counter = new Counter(async () => {
+      if ((await this.#flush()) || this.#onStandby === "remember") return;
+      this.standBy();
+      throw leaseLost(this.keySpace);
+    });
     const result = this.#lastCall.then(async () => {
       await call(counter);
       return counter.counts;
@@ -394,6 +436,13 @@ class Space implements KeySpaceWriter {
     return result;
   }
 }
+
+const leaseLost = (keySpace: string) =>
+  new MeshError(
+    "MESH_LEASE_LOST",
+    `${keySpace}* is written by another process now: this change may be in the log in part, or not at all`,
+    "send it again to the process that holds the lease",
+  );
 
 /** Of one call: what it found, and what came of it. */
 class Counter {

@@ -3,8 +3,9 @@
  *
  * Databases  entries: sequence -> entry as bytes (below), one per key: the key's last write.
  *            markers: sequence -> Unix time in milliseconds, of the entries that are delete markers.
- *            head: one record, `Head` and the format's number.
+ *            head: one record, `Head`, the format's number and the log's id.
  */
+import { randomUUID } from "node:crypto";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { asError, MeshError } from "../lib/errors.js";
 import { logClosed, logForeign, logUnopened, logUnreadable } from "./faults.js";
@@ -46,7 +47,9 @@ export class LmdbStore {
   readonly #root: RootDatabase;
   readonly #entries: Database<Buffer, number>;
   readonly #markers: Database<number, number>;
-  readonly #head: Database<Head & { readonly format: number }, string>;
+  readonly #head: Database<Head & { readonly format: number; readonly id?: string }, string>;
+  /** Random, from the log's first opening on. */
+  readonly id: string;
   #isClosed = false;
 
   /** Throws MESH_LOG_UNAVAILABLE. */
@@ -61,6 +64,7 @@ export class LmdbStore {
       this.#markers = this.#root.openDB(DATABASES[1], { encoding: "json" });
       this.#head = this.#root.openDB(DATABASES[2], { encoding: "json" });
       this.#checkFormat();
+      this.id = this.#head.get(HEAD_KEY)?.id ?? this.#begin();
     } catch (thrown) {
       void this.#root.close();
       throw thrown instanceof MeshError ? thrown : logUnopened(directory, asError(thrown));
@@ -72,6 +76,16 @@ export class LmdbStore {
     if (format !== FORMAT) {
       throw logForeign(this.#directory, `it has format ${format}, and this version of cf-mesh knows ${FORMAT} only`);
     }
+  }
+
+  /** Gives the log its id, unless another process just did. */
+  #begin(): string {
+    return this.#root.transactionSync(() => {
+      const head = this.#head.get(HEAD_KEY);
+      const id = head?.id ?? randomUUID();
+      this.#head.putSync(HEAD_KEY, { format: FORMAT, lastSequence: 0, prunedThrough: 0, ...head, id });
+      return id;
+    });
   }
 
   /** As other processes left it now. Throws MESH_LOG_UNAVAILABLE, as all reads here. */
@@ -123,7 +137,7 @@ export class LmdbStore {
         },
         oldestMarkers: (limit) => [...this.#markers.getRange({ limit })],
         setHead: (head) => {
-          this.#head.putSync(HEAD_KEY, { format: FORMAT, ...head });
+          this.#head.putSync(HEAD_KEY, { format: FORMAT, id: this.id, ...head });
         },
       }),
     );

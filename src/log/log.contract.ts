@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type LogBatch, type LogEntry, MAX_VALUE_BYTES, type MeshLog, type Write } from "./log.js";
+import { type LogBatch, type LogEntry, MAX_BATCH_WRITES, MAX_VALUE_BYTES, type MeshLog, type Write } from "./log.js";
 
 /** An empty log of an implementation, for one test. */
 export interface LogUnderTest {
@@ -124,6 +124,12 @@ export function describeMeshLog(name: string, start: () => Promise<LogUnderTest>
         value.write("behind");
         await appended;
         expect(text((await log.get("a.x"))?.value)).toBe("before");
+      });
+
+      it(`takes ${MAX_BATCH_WRITES} writes as one`, async () => {
+        const writes = Array.from({ length: MAX_BATCH_WRITES }, (_, index) => put(`a.${index}`, `${index}`));
+        expect(await log.append(writes)).toBe(MAX_BATCH_WRITES);
+        expect(await readAll(log)).toHaveLength(MAX_BATCH_WRITES);
       });
 
       it("refuses a larger value, and all of its batch", async () => {
@@ -284,7 +290,9 @@ export function describeMeshLog(name: string, start: () => Promise<LogUnderTest>
       });
 
       it("does not begin anew for who heard of the forgotten deletions, or starts at 0", async () => {
-        await log.append(Array.from({ length: 6_000 }, (_, index) => put(`a.${index}`, "1")));
+        for (let at = 0; at < 6_000; at += MAX_BATCH_WRITES) {
+          await log.append(Array.from({ length: MAX_BATCH_WRITES }, (_, index) => put(`a.${at + index}`, "1")));
+        }
         await log.append([put("a.x", "1")]);
         const sequence = await log.append([remove("a.x")]);
         await under.forgetDeletions();
@@ -299,6 +307,36 @@ export function describeMeshLog(name: string, start: () => Promise<LogUnderTest>
         expect(batch).toMatchObject({ caughtUp: true, fromStart: true });
       });
 
+      it("begins anew for a reader whose sequence is of another log", async () => {
+        await log.append([put("a.x", "1"), put("a.y", "2")]);
+        const { signal } = new AbortController();
+        const id = await log.id();
+        for await (const batch of log.follow(1, signal, { logId: id })) {
+          expect(batch.entries.map(told)).toEqual(["a.y=2@2"]);
+          break;
+        }
+        for await (const batch of log.follow(1, signal, { logId: `not ${id}` })) {
+          expect(batch.entries.map(told)).toEqual(["a.x=1@1", "a.y=2@2"]);
+          expect(batch).toMatchObject({ caughtUp: true, fromStart: true });
+          break;
+        }
+      });
+
+      it("tells of a prefix alone, and that this is all", async () => {
+        for (let at = 0; at < 6_000; at += 1_000) {
+          await log.append(Array.from({ length: 1_000 }, (_, index) => put(`a.${at + index}`, "1")));
+        }
+        await log.append([put("b.x", "1"), put("b", "2"), remove("b.x"), put("bb.x", "3"), put("a.1", "4")]);
+        const ending = new AbortController();
+        const batches: LogBatch[] = [];
+        for await (const batch of log.follow(0, ending.signal, { prefix: "b." })) {
+          batches.push(batch);
+          if (batch.entries.some(({ key }) => key === "b.y")) ending.abort();
+          else if (batch.caughtUp) await log.append([put("a.2", "5"), put("b.y", "6")]);
+        }
+        expect(batches.flatMap(({ entries }) => entries.map(told))).toEqual(["b.x@6003", "b.y=6@6007"]);
+      });
+
       it("ends without an error when its signal aborts, waiting or not", async () => {
         const follower = following(log, 0);
         await follower.next();
@@ -308,6 +346,15 @@ export function describeMeshLog(name: string, start: () => Promise<LogUnderTest>
         const aborted = following(log, 0);
         aborted.end();
         expect(await aborted.next()).toEqual({ done: true, value: undefined });
+      });
+    });
+
+    describe("id", () => {
+      it("is the same over every handle, and stays", async () => {
+        const id = await log.id();
+        await log.append([put("a.x", "1")]);
+        expect(await log.id()).toBe(id);
+        expect(await (await under.connect()).id()).toBe(id);
       });
     });
 
@@ -334,6 +381,7 @@ export function describeMeshLog(name: string, start: () => Promise<LogUnderTest>
         await expect(log.append([put("a.x", "1")])).rejects.toMatchObject(unavailable);
         await expect(log.get("a.x")).rejects.toMatchObject(unavailable);
         await expect(log.lastSequence()).rejects.toMatchObject(unavailable);
+        await expect(log.id()).rejects.toMatchObject(unavailable);
         await expect(readAll(log)).rejects.toMatchObject(unavailable);
         await expect(catchUp(log, 0)).rejects.toMatchObject(unavailable);
       });

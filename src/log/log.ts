@@ -45,15 +45,23 @@ export interface LogBatch {
   readonly fromStart: boolean;
 }
 
+export interface FollowOptions {
+  /** Tells of keys that begin so alone. */
+  readonly prefix?: string;
+  /** The id() of the log that the sequence is of: when it is another log by now, the reading begins anew. */
+  readonly logId?: string;
+}
+
 export interface MeshLog {
   /**
-   * Appends all of the batch, or nothing. Its writes get consecutive sequences, in their order; of two writes to one
+   * Appends all of the batch (at most MAX_BATCH_WRITES), or nothing. Its writes get consecutive sequences, in their order; of two writes to one
    * key the later one stands.
    *
    * Returns  the sequence of its last write (the current last sequence for an empty batch), when it is durable.
    * Throws   MESH_LOG_CONFLICT when an expectation does not hold; MESH_LOG_UNAVAILABLE when it can't be stored (disk
-   *          full, closed): nothing was written then, and the log goes on serving reads. A plain Error for a write that
-   *          checkWrite refuses.
+   *          full, closed): nothing was written then, and the log goes on serving reads. A replicated log that stops
+   *          answering may leave it open whether the batch was written; the message says so. A plain Error for a write
+   *          that checkWrite refuses, and for a batch that is too large.
    */
   append(batch: readonly Write[]): Promise<number>;
 
@@ -73,17 +81,26 @@ export interface MeshLog {
    *
    * Throws   MESH_LOG_UNAVAILABLE when the log can't be read, or is closed already.
    */
-  follow(afterSequence: number, signal: AbortSignal): AsyncIterable<LogBatch>;
+  follow(afterSequence: number, signal: AbortSignal, options?: FollowOptions): AsyncIterable<LogBatch>;
 
   /** The sequence of the newest write; 0 for an empty log. */
   lastSequence(): Promise<number>;
+
+  /**
+   * Which log it is: as long as this stays, sequences mean what they meant. Another one when the log was made anew or went
+   * back to a backup.
+   */
+  id(): Promise<string>;
 
   /** Ends what is appended and followed. A second call does nothing. */
   close(): Promise<void>;
 }
 
 export const MAX_KEY_LENGTH = 1_024;
-export const MAX_VALUE_BYTES = 1_048_576;
+/** A NATS server takes 1,048,576 bytes with all that goes with them, as long as nobody told it otherwise. */
+export const MAX_VALUE_BYTES = 1_000_000;
+/** A JetStream server takes no more as one. */
+export const MAX_BATCH_WRITES = 1_000;
 
 const KEY = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 

@@ -220,6 +220,23 @@ describe("the mirror of a log", () => {
     await holds(await start(after, directory), { both: "new", fresh: "new", other: "new" });
   });
 
+  it("keeps what another log lacks until that log is said to be complete", async () => {
+    const directory = await temporaryDirectory();
+    const before = await openSource("one");
+    await before.put({ a: "old", b: "old", "complete.route.cc": "" });
+    const first = await start(before, directory);
+    await holds(first, { a: "old", b: "old", "complete.route.cc": "" });
+    await first.stop();
+
+    const after = await openSource("two");
+    const second = await start(after, directory);
+    await holds(second, { a: "old", b: "old", "complete.route.cc": "" });
+    await after.put({ a: "new" });
+    await holds(second, { a: "new", b: "old", "complete.route.cc": "" });
+    await after.put({ c: "new", "complete.route.cc": "" });
+    await holds(second, { a: "new", c: "new", "complete.route.cc": "" });
+  });
+
   it("is made anew when a value on its disk was changed", async () => {
     const directory = await temporaryDirectory();
     const source = await openSource();

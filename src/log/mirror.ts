@@ -13,15 +13,17 @@ import { Backoff } from "../lib/backoff.js";
 import { type Clock, systemClock } from "../lib/clock.js";
 import { asError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
+import { COMPLETION_PREFIX } from "./completion.js";
 import { openEmbeddedLog } from "./embedded.js";
-import type { LogBatch, MeshLog } from "./log.js";
+import type { LogBatch, LogEntry, MeshLog } from "./log.js";
 import { MirrorCopy, type MirrorPosition } from "./mirror-copy.js";
+import { LEASE_PREFIX } from "./writer-lease.js";
 
 export interface MirrorOptions {
   /** Made with mode 0700; holds nothing but the mirror, and what is there is thrown away when it can't be trusted. */
   readonly directory: string;
   /** The log to mirror; its owner closes it. */
-  readonly log: Pick<MeshLog, "follow" | "lastSequence"> & { id(): Promise<string> };
+  readonly log: Pick<MeshLog, "follow" | "id" | "lastSequence">;
   /** After so long without a word from the log, the mirror says once that it may be stale; 60,000 when left out. */
   readonly staleAfterMs?: number;
   readonly logger: Logger;
@@ -105,6 +107,8 @@ class LogMirror implements Mirror {
   #state: MirrorStatus["state"] = "empty";
   /** What is served: the log's id, and how far. */
   #position: MirrorPosition | undefined;
+  /** The key spaces that were complete in what is served. */
+  readonly #completions = new Set<string>();
   #logSequence: number | undefined;
   #currentMs: number | undefined;
   #lastError: string | undefined;
@@ -171,6 +175,7 @@ class LogMirror implements Mirror {
       if (position !== undefined) {
         for await (const entries of copy.read(position.sequence)) {
           entryCount += entries.length;
+          this.#noteCompletions(entries);
           yield { entries, caughtUp: false, fromStart: false };
         }
       }
@@ -199,27 +204,44 @@ class LogMirror implements Mirror {
     const known = this.#position?.logId === id ? this.#position.sequence : undefined;
     let isAnew = readerHasSome && known === undefined;
     let seen: Set<string> | undefined = known === undefined ? new Set() : undefined;
-    for await (const batch of this.#options.log.follow(known ?? 0, signal)) {
+    for await (const batch of this.#options.log.follow(known ?? 0, signal, { logId: id })) {
       if (batch.fromStart) seen = new Set();
       const fromStart = batch.fromStart || isAnew;
       isAnew = false;
       for (const { key } of batch.entries) seen?.add(key);
-      this.#copy?.take(batch.entries);
-      yield { ...batch, fromStart };
+      // A log that was made anew fills by and by: what it lacks is not gone before its writers say that it has all.
+      const caughtUp = batch.caughtUp && this.#isWhole(seen);
+      const entries = batch.entries.filter(({ key }) => !key.startsWith(LEASE_PREFIX));
+      this.#copy?.take(entries);
+      yield { entries, caughtUp, fromStart };
+      this.#noteCompletions(entries);
       const last = batch.entries.at(-1)?.sequence;
-      if (batch.caughtUp && seen) {
+      if (caughtUp && seen) {
         await this.#copy?.dropOthers(seen);
         seen = undefined;
       }
       // Until all of a reading is there, its place means nothing: what came before may be missing.
-      if (!seen) this.#reached({ logId: id, sequence: last ?? this.#position?.sequence ?? 0 }, batch.caughtUp);
+      if (!seen) {
+        const position = { logId: id, sequence: last ?? this.#position?.sequence ?? 0 };
+        // The place alone is not worth a write to the disk each time that a lease is renewed.
+        if (entries.length > 0 || this.#position?.logId !== id) this.#copy?.reach(position);
+        this.#reached(position, caughtUp);
+      }
       await this.#copy?.room(signal);
     }
   }
 
+  #noteCompletions(entries: readonly LogEntry[]): void {
+    for (const { key, value } of entries) if (value && key.startsWith(COMPLETION_PREFIX)) this.#completions.add(key);
+  }
+
+  /** Whether a reading from the start, which met these keys, has all key spaces that were there before. */
+  #isWhole(seen: ReadonlySet<string> | undefined): boolean {
+    return seen === undefined || [...this.#completions].every((key) => seen.has(key));
+  }
+
   #reached(position: MirrorPosition, isCurrent: boolean): void {
     this.#position = position;
-    this.#copy?.reach(position);
     if (!isCurrent) return;
     if (this.#lastError !== undefined || this.#isStaleSaid) {
       this.#options.logger.info({ sequence: position.sequence }, "the mesh log is followed again");

@@ -29,7 +29,8 @@ interface Claim {
   readonly ttlMs: number;
 }
 
-const keyOf = (name: string) => `lease.${name}`;
+/** Of every lease's key; no reader but those who want the lease has a use for them. */
+export const LEASE_PREFIX = "lease.";
 
 export class WriterLease {
   readonly key: string;
@@ -47,7 +48,7 @@ export class WriterLease {
   #wake = new AbortController();
 
   constructor(log: MeshLog, options: LeaseOptions, onRole: (role: Role) => void) {
-    this.key = keyOf(options.name);
+    this.key = LEASE_PREFIX + options.name;
     this.#log = log;
     this.#options = options;
     this.#onRole = onRole;

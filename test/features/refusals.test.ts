@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeProcess, encodeRoute } from "../../src/entries/entries.js";
+import { RouterSchema } from "../../src/config/config.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
@@ -27,7 +28,7 @@ describe("a router over a log", () => {
     log = await openEmbeddedLog({ directory: join(directory, "log") });
     const port = await freePort();
     router = await startRouter(
-      {
+      RouterSchema.parse({
         nodeId: "test",
         listenAddress: "127.0.0.1",
         port,
@@ -37,8 +38,8 @@ describe("a router over a log", () => {
         drainTimeMs: 0,
         sweepIntervalMs: 100,
         orphanTimeoutMs: 2_000,
-      },
-      log,
+      }),
+      { log, isShared: false },
       silentLogger,
     );
     client = new Client(port);

@@ -108,7 +108,7 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
         url: foundation.apiUrl,
         clientId: foundation.clientId,
         clientSecret: foundation.clientSecret,
-        pollIntervalMs: 100,
+        requestsPerSecond: 20,
       },
       diego: { urls: [diego.bbsUrl], caFile: files.ca, certificateFile: files.certificate, keyFile: files.key },
     },
@@ -233,6 +233,6 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
 /** How many instances the router's table has for a route; undefined while it has no such route. */
 function instanceCount(jobs: Mesh, routeGuid: string, host: string): number | undefined {
   const paths = jobs.router?.table.group(groupOf(host))?.hosts.flatMap((entry) => entry.paths) ?? [];
-  const path = paths.find(({ route }) => route.guid === routeGuid);
-  return path?.destinations.reduce((sum, { instances }) => sum + instances.length, 0);
+  const path = paths.find(({ routeGuid: guid }) => guid === routeGuid);
+  return path?.shares.reduce((sum, { endpoints }) => sum + endpoints.length, 0);
 }

@@ -12,10 +12,13 @@ import { freePort } from "./free-port.js";
 
 export interface TestRouter {
   readonly log: MeshLog;
+  /** The latest one. */
   readonly router: Router;
   readonly port: number;
   /** One connection. */
   readonly client: Client;
+  /** Ends the agent, and starts another one over the same Envoy. */
+  restartAgent(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -47,16 +50,23 @@ export async function startTestRouter({ files = {}, config }: TestRouterOptions 
     await log.close();
     await rm(directory, { recursive: true, force: true });
   };
-  const router = await startRouter(section, { log, isShared: false }, silentLogger).catch(async (error: unknown) => {
+  const start = () => startRouter(section, { log, isShared: false }, silentLogger);
+  let router = await start().catch(async (error: unknown) => {
     await clean();
     throw error;
   });
   const client = new Client(port);
   return {
     log,
-    router,
+    get router() {
+      return router;
+    },
     port,
     client,
+    async restartAgent() {
+      await router.detach();
+      router = await start();
+    },
     async stop() {
       client.close();
       await router.stop();
