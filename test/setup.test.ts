@@ -25,7 +25,7 @@ beforeEach(async () => {
     await write(file, "{}");
   await copyFile(join(import.meta.dirname, "../scripts/setup"), join(checkout, "scripts/setup"));
   for (const tool of SYSTEM_TOOLS) await symlink(which(tool), join(tools, tool));
-  await program("node", "echo v20.12.0");
+  await program("node", "echo v20.15.0");
   await program(
     "npm",
     'echo "npm $*" >>calls; [ "$1" != ci ] || { mkdir -p node_modules; : >node_modules/.package-lock.json; }',
@@ -131,7 +131,7 @@ describe("scripts/setup", () => {
   });
 
   it.each([
-    ["no node", () => rm(join(tools, "node")), /node was not found\n {2}fix: install Node\.js 20\.12/],
+    ["no node", () => rm(join(tools, "node")), /node was not found\n {2}fix: install Node\.js 20\.15/],
     ["an old node", () => program("node", "echo v20.11.1"), /v20\.11\.1 is too old\n {2}fix: /],
     ["a much older node", () => program("node", "echo v18.20.0"), /v18\.20\.0 is too old\n {2}fix: /],
     ["a failed npm ci", () => program("npm", "exit 1"), /npm ci failed\n {2}fix: .*registry/],
