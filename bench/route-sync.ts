@@ -4,21 +4,16 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import {
-  type CloudControllerConfig,
-  CloudControllerSchema,
-  type DiegoConfig,
-  DiegoSchema,
-} from "../src/config/config.js";
+import { CloudControllerSchema, type DiegoConfig, DiegoSchema } from "../src/config/config.js";
 import { createCertificates } from "../src/emulator/certificates.js";
 import { startDiego } from "../src/emulator/diego/emulated-diego.js";
 import { type Foundation, type FoundationOptions, startFoundation } from "../src/emulator/foundation.js";
 import { FoundationFiles } from "../src/emulator/persistence/foundation-files.js";
 import { KEY_SPACES } from "../src/entries/keys.js";
+import { openLog } from "../src/jobs/open-log.js";
 import { startRouteSyncer } from "../src/jobs/route-syncer.js";
-import type { SourceJob } from "../src/jobs/source-job.js";
+import type { SourceJobs } from "../src/jobs/source-job.js";
 import { silentLogger } from "../src/lib/logger.js";
-import { openEmbeddedLog } from "../src/log/embedded.js";
 import type { MeshLog } from "../src/log/log.js";
 import type { Measurement } from "./measurement.js";
 import type { Stage } from "./stage.js";
@@ -39,10 +34,10 @@ export async function measureRouteSync(stage: Stage): Promise<readonly Measureme
   await mkdir(home, { mode: 0o700 });
   const certificates = await createCertificates();
   const diego = await startDiego({ host: "127.0.0.1", bbsPort: 0, certificates, logger: silentLogger });
-  const log = await openEmbeddedLog({ directory: join(home, "log") });
+  const opened = await openLog({ directory: join(home, "log") }, silentLogger);
+  const { log } = opened;
   let foundation: Foundation | undefined;
-  const running: SourceJob[] = [];
-  const stopSyncer = async () => void (await Promise.all(running.splice(0).map((job) => job.stop())));
+  let syncer: SourceJobs | undefined;
   try {
     progress("  filling the foundation");
     const options: FoundationOptions = {
@@ -70,15 +65,15 @@ export async function measureRouteSync(stage: Stage): Promise<readonly Measureme
     const bbs = DiegoSchema.parse({ urls: [diego.bbsUrl], ...files });
     const start = async (withDiego: DiegoConfig | undefined) => {
       const startedMs = performance.now();
-      running.push(...(await startRouteSyncer({ cloudController, diego: withDiego }, log, silentLogger)));
-      while (running.some(({ status }) => status.lastSyncMs === undefined)) await delay(POLL_MS, undefined, { signal });
+      const { jobs } = (syncer = await startRouteSyncer({ cloudController, diego: withDiego }, opened, silentLogger));
+      while (jobs.some(({ status }) => status.lastSyncMs === undefined)) await delay(POLL_MS, undefined, { signal });
       return performance.now() - startedMs;
     };
 
     progress("  reading all of it, twice");
     const firstMs = await start(undefined);
     const requestCount = requests.all.length;
-    await stopSyncer();
+    await syncer?.stop();
     const sequence = await log.lastSequence();
     const secondMs = await start(undefined);
     const writes = (await log.lastSequence()) - sequence;
@@ -93,7 +88,7 @@ export async function measureRouteSync(stage: Stage): Promise<readonly Measureme
     await api.prepare();
     progress(`  ${SAMPLES} changes without Diego`);
     const withoutDiego = await api.measure(signal);
-    await stopSyncer();
+    await syncer?.stop();
     await start(bbs);
     progress(`  ${SAMPLES} changes with Diego`);
     const withDiego = await api.measure(signal);
@@ -128,10 +123,10 @@ export async function measureRouteSync(stage: Stage): Promise<readonly Measureme
       },
     ];
   } finally {
-    await stopSyncer();
+    await syncer?.stop();
     await foundation?.close();
     await diego.close();
-    await log.close();
+    await opened.close();
   }
 }
 

@@ -3,38 +3,42 @@ import type { Agent } from "undici";
 import { z } from "zod";
 import type { Clock } from "../../lib/clock.js";
 import { malformedAnswer, requestRefused } from "./faults.js";
-import { exchange } from "./http.js";
+import { exchange, type HttpAnswer } from "./http.js";
+import type { RequestBudget } from "./request-budget.js";
 import { type Page, PageSchema } from "./resources.js";
+import { Servers } from "./servers.js";
 import { TokenSource, type UaaClient } from "./uaa.js";
 
 /** undefined leaves a parameter out. */
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
 export interface CcClientOptions {
-  readonly apiUrl: string;
-  /** From the links of GET / where left out. */
-  readonly uaaUrl?: string;
+  /** Of Cloud Controllers that stand in for each other; at least one. */
+  readonly apiUrls: readonly string[];
+  /** Likewise; from the links of GET / where left out. */
+  readonly uaaUrls?: readonly string[];
   readonly uaaClient: UaaClient;
   readonly agent: Agent;
   readonly clock: Clock;
+  readonly budget: RequestBudget;
 }
 
 const RootSchema = z.object({ links: z.object({ uaa: z.object({ href: z.url() }).nullish() }) });
 
 export class CcClient {
-  readonly #server: string;
-  readonly #apiUrl: string;
+  readonly #api: Servers;
   readonly #agent: Agent;
   readonly #tokens: TokenSource;
-  #uaaUrl: string | undefined;
+  readonly #budget: RequestBudget;
+  #uaa: Servers | undefined;
   #newestDateMs: number | undefined;
 
-  constructor({ apiUrl, uaaUrl, uaaClient, agent, clock }: CcClientOptions) {
-    this.#apiUrl = withoutSlash(apiUrl);
-    this.#server = `Cloud Controller at ${this.#apiUrl}`;
-    this.#uaaUrl = uaaUrl === undefined ? undefined : withoutSlash(uaaUrl);
+  constructor({ apiUrls, uaaUrls, uaaClient, agent, clock, budget }: CcClientOptions) {
+    this.#api = new Servers(apiUrls);
+    this.#uaa = uaaUrls && new Servers(uaaUrls);
     this.#agent = agent;
     this.#tokens = new TokenSource(agent, uaaClient, clock);
+    this.#budget = budget;
   }
 
   /** Newest time that the Cloud Controller's Date headers told, Unix ms. Its clock is the one that stamps resources. */
@@ -42,20 +46,17 @@ export class CcClient {
     return this.#newestDateMs;
   }
 
-  /** Reads GET /: where the UAA is, and what time it is there. Throws as exchange(). */
-  async discover(signal: AbortSignal): Promise<void> {
-    const answer = await exchange(
-      this.#agent,
-      { server: this.#server, url: new URL(`${this.#apiUrl}/`), headers: {} },
-      signal,
-    );
-    if (!answer.ok) throw requestRefused(this.#server, "GET /", answer.status, answer.detail);
-    this.#sawDate(answer.dateMs);
-    const href = RootSchema.safeParse(answer.body).data?.links.uaa?.href;
-    if (href === undefined && this.#uaaUrl === undefined) {
-      throw malformedAnswer(this.#server, "GET /", "no links.uaa.href; uaaUrl can say it instead");
-    }
-    if (href !== undefined) this.#uaaUrl ??= withoutSlash(href);
+  /** Reads GET /: where the UAA is, and what time it is there. Returns the UAA. Throws as exchange(). */
+  async discover(signal: AbortSignal): Promise<Servers> {
+    return this.#api.call(async (apiUrl) => {
+      const server = nameOf(apiUrl);
+      const answer = await this.#exchange(server, new URL(`${apiUrl}/`), {}, signal);
+      if (!answer.ok) throw requestRefused(server, "GET /", answer.status, answer.detail);
+      const href = RootSchema.safeParse(answer.body).data?.links.uaa?.href;
+      this.#uaa ??= href === undefined ? undefined : new Servers([href]);
+      if (this.#uaa) return this.#uaa;
+      throw malformedAnswer(server, "GET /", "no links.uaa.href; uaaUrl can say it instead");
+    }, signal);
   }
 
   /**
@@ -66,30 +67,50 @@ export class CcClient {
    *          MESH_SOURCE_MALFORMED when the answer is no page.
    */
   async page(path: string, query: Query, signal: AbortSignal): Promise<Page> {
-    const url = new URL(`${this.#apiUrl}${path}`);
-    for (const [name, value] of Object.entries(query)) {
-      if (value !== undefined) url.searchParams.set(name, String(value));
-    }
-    let answer = await this.#get(url, signal);
-    if (!answer.ok && answer.status === 401) answer = await this.#get(url, signal);
-    if (!answer.ok) throw requestRefused(this.#server, `GET ${path}`, answer.status, answer.detail);
-    this.#sawDate(answer.dateMs);
-    const parsed = PageSchema.safeParse(answer.body);
-    if (parsed.success) return parsed.data;
-    const problem = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");
-    throw malformedAnswer(this.#server, `GET ${path}`, problem);
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+    let asked = await this.#ask(path, search, signal);
+    // A token may have been revoked, or its key replaced: a fresh one tells.
+    if ("refusal" in asked && asked.refusal.status === 401) asked = await this.#ask(path, search, signal);
+    if ("page" in asked) return asked.page;
+    const { server, status, detail } = asked.refusal;
+    throw requestRefused(server, `GET ${path}`, status, detail);
   }
 
-  async #get(url: URL, signal: AbortSignal) {
-    if (this.#uaaUrl === undefined) await this.discover(signal);
-    if (this.#uaaUrl === undefined) throw new Error("discover() leaves a UAA URL or throws");
-    const token = await this.#tokens.token(this.#uaaUrl, signal);
-    const answer = await exchange(
-      this.#agent,
-      { server: this.#server, url, headers: { authorization: `bearer ${token}` } },
-      signal,
-    );
-    if (!answer.ok && answer.status === 401) this.#tokens.refused(token);
+  async #ask(path: string, search: URLSearchParams, signal: AbortSignal): Promise<Asked> {
+    const uaa = this.#uaa ?? (await this.discover(signal));
+    const token = await this.#tokens.token(uaa, signal);
+    const asked = await this.#api.call<Asked>(async (apiUrl) => {
+      const server = nameOf(apiUrl);
+      const answer = await this.#exchange(
+        server,
+        new URL(`${apiUrl}${path}?${search.toString()}`),
+        { authorization: `bearer ${token}` },
+        signal,
+      );
+      if (!answer.ok) return { refusal: { server, ...answer } };
+      const parsed = PageSchema.safeParse(answer.body);
+      if (parsed.success) return { page: parsed.data };
+      const problem = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");
+      throw malformedAnswer(server, `GET ${path}`, problem);
+    }, signal);
+    if ("refusal" in asked && asked.refusal.status === 401) this.#tokens.refused(token);
+    return asked;
+  }
+
+  async #exchange(
+    server: string,
+    url: URL,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<HttpAnswer> {
+    this.#budget.sent();
+    const answer = await exchange(this.#agent, { server, url, headers }, signal);
+    if (answer.ok) {
+      // The root is not limited, so it says nothing of the limit.
+      if ("authorization" in headers) this.#budget.limited(answer.rateLimit);
+      this.#sawDate(answer.dateMs);
+    }
     return answer;
   }
 
@@ -98,6 +119,10 @@ export class CcClient {
   }
 }
 
-function withoutSlash(url: string): string {
-  return url.endsWith("/") ? url.slice(0, -1) : url;
+type Asked =
+  | { readonly page: Page }
+  | { readonly refusal: { readonly server: string; readonly status: number; readonly detail: string } };
+
+function nameOf(apiUrl: string): string {
+  return `Cloud Controller at ${apiUrl}`;
 }

@@ -1,25 +1,26 @@
 /**
  * Source "cloud-controller": routes with their destinations, weights and options, from the Cloud Controller's API v3.
  *
- * A full read at the start and every `resyncIntervalMs` is the truth. Between them one request per `pollIntervalMs`, by
- * turns for audit events and for updated routes, shows what to read again; no more than two requests per second while
- * nothing changes, at the default.
+ * A full read at the start and every `resyncIntervalMs` is the truth. Between them looks for audit events and for updated
+ * routes show what to read again, as often as `requestsPerSecond` leaves room for.
  */
 import { KEY_SPACES } from "../../entries/keys.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import type { Logger } from "../../lib/logger.js";
-import type { Source } from "../source.js";
+import type { Source, SourceStatus } from "../source.js";
 import { Alarm } from "./alarm.js";
 import { CcClient } from "./cc-client.js";
 import { Follower } from "./follower.js";
 import { type HttpOptions, openAgent } from "./http.js";
+import { RequestBudget, type RequestUsage } from "./request-budget.js";
 import type { RefreshHint } from "./route-sync.js";
 import { StatusBoard } from "./status-board.js";
 
 export interface CloudControllerOptions {
-  readonly apiUrl: string;
-  /** From the links of GET / where left out. */
-  readonly uaaUrl?: string;
+  /** One or more that stand in for each other: when one fails, the next is asked. */
+  readonly apiUrls: readonly string[];
+  /** Likewise; from the links of GET / where left out. */
+  readonly uaaUrls?: readonly string[];
   /** A UAA client with the authority cloud_controller.global_auditor. */
   readonly clientId: string;
   readonly clientSecret: string;
@@ -27,9 +28,9 @@ export interface CloudControllerOptions {
   readonly ca?: string;
   /** PEM, for a Cloud Controller behind mutual TLS. */
   readonly clientCertificate?: HttpOptions["clientCertificate"];
-  /** From the start of one read of changes to the start of the next; 500 where left out. */
-  readonly pollIntervalMs?: number;
-  /** From the end of one full read to the start of the next; 60,000 where left out. */
+  /** Requests to the Cloud Controller on average while nothing changes, full reads included; 2 where left out. */
+  readonly requestsPerSecond?: number;
+  /** From the end of one full read to the start of the next, at least; 60,000 where left out. */
   readonly resyncIntervalMs?: number;
   /** 1..5000, which it is where left out. */
   readonly pageSize?: number;
@@ -39,12 +40,17 @@ export interface CloudControllerOptions {
   readonly clock?: Clock;
 }
 
+export interface CloudControllerStatus extends SourceStatus {
+  readonly requests: RequestUsage;
+}
+
 export interface CloudControllerSource extends Source {
+  readonly status: CloudControllerStatus;
   /** Reads these now instead of at the next turn: someone else saw that they changed. */
   refresh(hint: RefreshHint): void;
 }
 
-const DEFAULTS = { pollIntervalMs: 500, resyncIntervalMs: 60_000, pageSize: 5000, requestTimeoutMs: 30_000 };
+const DEFAULTS = { requestsPerSecond: 2, resyncIntervalMs: 60_000, pageSize: 5000, requestTimeoutMs: 30_000 };
 
 export function cloudControllerSource(options: CloudControllerOptions): CloudControllerSource {
   const settings = {
@@ -53,6 +59,7 @@ export function cloudControllerSource(options: CloudControllerOptions): CloudCon
     ...options,
     logger: options.logger.child({ source: "cloud-controller" }),
   };
+  const budget = new RequestBudget(settings);
   const board = new StatusBoard(settings.logger);
   const alarm = new Alarm(settings.clock);
   /** They wait for the loop that takes them. */
@@ -60,7 +67,7 @@ export function cloudControllerSource(options: CloudControllerOptions): CloudCon
   return {
     name: "cloud-controller",
     get status() {
-      return board.status;
+      return { ...board.status, requests: budget.usage };
     },
     refresh(hint) {
       hints.push(hint);
@@ -70,13 +77,8 @@ export function cloudControllerSource(options: CloudControllerOptions): CloudCon
       if (writer.keySpace !== KEY_SPACES.cloudControllerRoutes) throw new Error(`not its to write: ${writer.keySpace}`);
       const agent = openAgent(settings);
       try {
-        await new Follower(
-          settings,
-          new CcClient({ ...settings, uaaClient: settings, agent }),
-          board,
-          alarm,
-          hints,
-        ).run(writer, signal);
+        const client = new CcClient({ ...settings, uaaClient: settings, agent, budget });
+        await new Follower({ ...settings, budget }, client, board, alarm, hints).run(writer, signal);
       } finally {
         await agent.destroy();
       }

@@ -46,6 +46,22 @@ export class Directory {
     else this.apps.set(appGuid, facts);
   }
 
+  /** The apps of processes that are known here, by the guid of the process. */
+  appsOfProcesses(processGuids: Iterable<string>): ReadonlyMap<string, string> {
+    const found = new Map<string, string>();
+    const others = new Set<string>();
+    for (const guid of processGuids) {
+      // An app's first web process has its guid: nearly all are found without a search.
+      if (this.apps.get(guid)?.processes.some((process) => process.guid === guid)) found.set(guid, guid);
+      else others.add(guid);
+    }
+    if (others.size === 0) return found;
+    for (const [appGuid, { processes }] of this.apps) {
+      for (const { guid } of processes) if (others.has(guid)) found.set(guid, appGuid);
+    }
+    return found;
+  }
+
   processGuids(appGuid: string, type: string): readonly string[] {
     const processes = this.apps.get(appGuid)?.processes ?? [];
     return processes.filter((process) => process.type === type).map(({ guid }) => guid);

@@ -13,7 +13,7 @@ export class RateLimited extends MeshError {
       "MESH_SOURCE_REFUSED",
       `${server}: ${what} answered 429, too many requests; it may be asked again in ${Math.ceil(retryAfterMs / 1000)} s, ` +
         "until then the routes in the mesh log stay as they are",
-      "raise the rate limit of the mesh's UAA client, or pollIntervalMs and resyncIntervalMs",
+      "raise the rate limit of the mesh's UAA client, or lower cloudController.requestsPerSecond",
     );
     this.retryAfterMs = retryAfterMs;
   }

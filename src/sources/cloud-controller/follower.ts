@@ -10,19 +10,26 @@ import { RateLimited } from "./faults.js";
 import type { FetchList } from "./lookups.js";
 import { patiently } from "./patience.js";
 import { Refusals } from "./refusals.js";
+import type { RequestBudget } from "./request-budget.js";
 import { type RefreshHint, RouteSync } from "./route-sync.js";
 import type { Activity, StatusBoard } from "./status-board.js";
 import { Turns } from "./turns.js";
 
 export interface FollowerSettings {
-  readonly pollIntervalMs: number;
-  readonly resyncIntervalMs: number;
+  readonly budget: RequestBudget;
   readonly pageSize: number;
   readonly logger: Logger;
   readonly clock: Clock;
 }
 
+const MIN_BACKOFF_MS = 250;
 const MAX_BACKOFF_MS = 10_000;
+/** Events tell of most changes, so they are looked for so many times as often as updated routes. */
+const EVENT_LOOKS_PER_UPDATE_LOOK = 2;
+/** After so long a time without an answer, everything is read once more. */
+const OUTAGE_MS = 1_000;
+/** A Cloud Controller's transaction that tells others shows its rows within this. */
+const AGAIN_MS = 150;
 
 export class Follower {
   readonly #settings: FollowerSettings;
@@ -31,6 +38,8 @@ export class Follower {
   readonly #pollAlarm: Alarm;
   readonly #resyncAlarm: Alarm;
   readonly #hints: RefreshHint[];
+  /** Hints whose read showed nothing new, and came from somebody who is certain. */
+  #again: { readonly atMs: number; readonly hints: readonly RefreshHint[] } | undefined;
   /** Both loops write, one at a time. */
   readonly #writing = new Turns(1);
   readonly #stop = new AbortController();
@@ -71,9 +80,9 @@ export class Follower {
 
   /** Learns the Cloud Controller's time, and reads everything once. Returns undefined when it was stopped. */
   async #begin(writer: KeySpaceWriter): Promise<RouteSync | undefined> {
-    const { clock, pageSize, pollIntervalMs, logger } = this.#settings;
+    const { clock, pageSize, logger } = this.#settings;
     const signal = this.#stop.signal;
-    const backoff = new Backoff(pollIntervalMs, MAX_BACKOFF_MS);
+    const backoff = new Backoff(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
     let sync: RouteSync | undefined;
     while (!signal.aborted) {
       const pauseMs = await this.#attempt("full read", backoff, async () => {
@@ -97,11 +106,11 @@ export class Follower {
   }
 
   async #resync(sync: RouteSync): Promise<void> {
-    const { clock, pollIntervalMs, resyncIntervalMs } = this.#settings;
-    const backoff = new Backoff(pollIntervalMs, MAX_BACKOFF_MS);
+    const { clock, budget } = this.#settings;
+    const backoff = new Backoff(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
     // Should the count never agree, full reads for its sake become as rare as all others.
-    const needless = new Backoff(pollIntervalMs, resyncIntervalMs);
-    let pauseMs = resyncIntervalMs;
+    const needless = new Backoff(MIN_BACKOFF_MS, budget.fullReadPauseMs);
+    let pauseMs = budget.fullReadPauseMs;
     let notBeforeMs = 0;
     for (;;) {
       const early = await this.#resyncAlarm.sleep(pauseMs);
@@ -112,36 +121,66 @@ export class Follower {
         if (changed) needless.reset();
         else if (early) notBeforeMs = clock.now() + needless.next();
       });
-      pauseMs = failedMs ?? resyncIntervalMs;
+      pauseMs = failedMs ?? budget.fullReadPauseMs;
     }
   }
 
-  /** One read per interval, by turns for events and for updates; what is hinted at is read at once. */
+  /** Looks for events and for updates as often as the budget allows; what is hinted at is read at once. */
   async #poll(sync: RouteSync): Promise<void> {
-    const { clock, pollIntervalMs } = this.#settings;
-    const backoff = new Backoff(pollIntervalMs, MAX_BACKOFF_MS);
-    let updatesNext = false;
-    let nextMs = clock.now();
+    const { clock, budget } = this.#settings;
+    const backoff = new Backoff(MIN_BACKOFF_MS, MAX_BACKOFF_MS);
+    let eventsAtMs = clock.now();
+    // Between two looks for events, so that requests come evenly.
+    let updatesAtMs = eventsAtMs + this.#eventIntervalMs / 2;
+    let notBeforeMs = 0;
+    let failingSinceMs: number | undefined;
     for (;;) {
-      await this.#pollAlarm.sleep(nextMs - clock.now());
+      const again = this.#again;
+      const nextMs = Math.min(eventsAtMs, updatesAtMs, again?.atMs ?? Infinity);
+      await this.#pollAlarm.sleep(Math.max(nextMs, notBeforeMs) - clock.now());
       if (this.#stop.signal.aborted) return;
-      for (const hint of this.#hints.splice(0)) sync.hint(hint);
-      const isTurn = clock.now() >= nextMs;
-      const failing = backoff.attempts > 0;
-      // Hints wait on while reads fail: they would ask faster than the backoff.
-      if (!isTurn && failing) continue;
+      const hints = this.#hints.splice(0);
+      for (const hint of hints) sync.hint(hint);
       const startedMs = clock.now();
+      // Hints wait on while reads fail: they would ask faster than the backoff.
+      if (startedMs < notBeforeMs) continue;
+      if (again && startedMs >= again.atMs) {
+        this.#again = undefined;
+        for (const hint of again.hints) sync.hint(hint);
+      }
+      const looksAtEvents = startedMs >= eventsAtMs;
+      const looksAtUpdates = !looksAtEvents && startedMs >= updatesAtMs;
+      if (!looksAtEvents && !looksAtUpdates && !budget.mayFollowHints) continue;
       const failedMs = await this.#attempt("changes", backoff, () =>
         this.#writing.run(async () => {
-          if (!isTurn) return sync.settle();
-          if (updatesNext) await this.#followUpdates(sync);
-          else await sync.followEvents();
-          updatesNext = !updatesNext;
+          if (looksAtEvents) await sync.followEvents();
+          else if (looksAtUpdates) await this.#followUpdates(sync);
+          else if (await sync.settle()) return;
+          this.#repeatLater(hints);
         }),
       );
-      if (failedMs !== undefined) nextMs = clock.now() + failedMs;
-      else if (isTurn) nextMs = startedMs + pollIntervalMs;
+      if (failedMs !== undefined) {
+        notBeforeMs = clock.now() + failedMs;
+        failingSinceMs ??= startedMs;
+        continue;
+      }
+      // Whoever stood in for the Cloud Controller meanwhile goes on until all of it was read.
+      if (failingSinceMs !== undefined && clock.now() - failingSinceMs >= OUTAGE_MS) this.#resyncAlarm.wake();
+      failingSinceMs = undefined;
+      if (looksAtEvents) eventsAtMs = startedMs + this.#eventIntervalMs;
+      else if (looksAtUpdates) updatesAtMs = startedMs + EVENT_LOOKS_PER_UPDATE_LOOK * this.#eventIntervalMs;
     }
+  }
+
+  #repeatLater(hints: readonly RefreshHint[]): void {
+    const certain = hints.filter(({ isCertain }) => isCertain);
+    if (certain.length === 0) return;
+    const earlier = this.#again?.hints ?? [];
+    this.#again = { atMs: this.#settings.clock.now() + AGAIN_MS, hints: [...earlier, ...certain] };
+  }
+
+  get #eventIntervalMs(): number {
+    return ((1 + 1 / EVENT_LOOKS_PER_UPDATE_LOOK) * 1000) / this.#settings.budget.looksPerSecond;
   }
 
   async #followUpdates(sync: RouteSync): Promise<void> {
@@ -153,10 +192,15 @@ export class Follower {
 
   /** Returns whether it changed anything. */
   async #readAll(sync: RouteSync): Promise<boolean> {
-    const { clock, logger } = this.#settings;
+    const { clock, budget, logger } = this.#settings;
     const startedMs = clock.now();
+    let requestCount = 0;
+    const countingFetch: FetchList = (path, query) => {
+      requestCount += 1;
+      return this.#fetch(path, query);
+    };
     const read = await sync.readAll(
-      patiently(this.#fetch, {
+      patiently(countingFetch, {
         clock,
         signal: this.#stop.signal,
         onFailed: (fault, retryInMs) => this.#board.failed("full read", fault, retryInMs),
@@ -164,10 +208,11 @@ export class Follower {
       }),
     );
     const { written, deleted, unchanged } = await this.#writing.run(() => sync.commit(read));
+    budget.fullReadTook(requestCount);
     this.#board.synced(clock.now());
     const changed = written + deleted > 0;
     logger[changed ? "info" : "debug"](
-      { written, deleted, unchanged, durationMs: clock.now() - startedMs },
+      { written, deleted, unchanged, requestCount, durationMs: clock.now() - startedMs },
       "all routes of the Cloud Controller were read",
     );
     return changed;

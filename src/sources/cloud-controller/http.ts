@@ -2,6 +2,7 @@
 import { Agent, request } from "undici";
 import { asError } from "../../lib/errors.js";
 import { malformedAnswer, RateLimited, requestRefused, serverFailed, unreachable } from "./faults.js";
+import type { RateLimit } from "./request-budget.js";
 
 export interface HttpOptions {
   /** PEM; the system's CAs where left out. */
@@ -22,7 +23,13 @@ export interface HttpRequest {
 }
 
 export type HttpAnswer =
-  | { readonly ok: true; readonly body: unknown; readonly dateMs: number | undefined }
+  | {
+      readonly ok: true;
+      readonly body: unknown;
+      readonly dateMs: number | undefined;
+      /** undefined where the server doesn't limit us. */
+      readonly rateLimit: RateLimit | undefined;
+    }
   | { readonly ok: false; readonly status: 400 | 401 | 403; readonly detail: string };
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -59,7 +66,8 @@ export async function exchange(agent: Agent, asked: HttpRequest, signal: AbortSi
   });
   if (status === 200) {
     const date = Date.parse(textOf(headers["date"]));
-    return { ok: true, body: parseJson(text, asked.server, what), dateMs: Number.isNaN(date) ? undefined : date };
+    const dateMs = Number.isNaN(date) ? undefined : date;
+    return { ok: true, body: parseJson(text, asked.server, what), dateMs, rateLimit: rateLimitOf(headers) };
   }
   if (status === 429) throw new RateLimited(asked.server, what, retryAfterMs(headers));
   const detail = detailOf(text);
@@ -97,9 +105,22 @@ function parseJson(text: string, server: string, what: string): unknown {
 function retryAfterMs(headers: Headers): number {
   const seconds = Number.parseInt(textOf(headers["retry-after"]), 10);
   if (seconds >= 0) return seconds * 1000;
+  return resetsInMs(headers) ?? DEFAULT_RETRY_AFTER_MS;
+}
+
+function rateLimitOf(headers: Headers): RateLimit | undefined {
+  const limit = Number.parseInt(textOf(headers["x-ratelimit-limit"]), 10);
+  const remaining = Number.parseInt(textOf(headers["x-ratelimit-remaining"]), 10);
+  const resetMs = resetsInMs(headers);
+  if (!(limit > 0) || !(remaining >= 0) || resetMs === undefined) return undefined;
+  return { limit, remaining, resetsInMs: resetMs };
+}
+
+/** undefined where it is not said. */
+function resetsInMs(headers: Headers): number | undefined {
   const resetMs = Number.parseInt(textOf(headers["x-ratelimit-reset"]), 10) * 1000;
   const waitMs = resetMs - Date.parse(textOf(headers["date"]));
-  return Number.isNaN(waitMs) ? DEFAULT_RETRY_AFTER_MS : Math.max(0, waitMs);
+  return Number.isNaN(waitMs) ? undefined : Math.max(0, waitMs);
 }
 
 /** What the Cloud Controller ({errors:[{title,detail}]}) or the UAA ({error,error_description}) says about a refusal. */

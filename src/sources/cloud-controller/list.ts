@@ -23,6 +23,8 @@ export interface ListOptions {
   readonly concurrency: number;
 }
 
+/** With fewer pages each, more walkers would ask for places and for pages that overlap, and save little time. */
+const PAGES_PER_WALKER = 4;
 /** How often a second with more rows than a page is read again because rows of it went away meanwhile. */
 const MAX_ATTEMPTS = 10;
 
@@ -48,7 +50,7 @@ export async function readWholeList(
 
   // Each walker starts at the creation time of a row, and goes up to where the next one started.
   const total = first.pagination.total_results;
-  const walkers = Math.min(concurrency, Math.ceil(total / pageSize) - 1);
+  const walkers = Math.min(concurrency, Math.ceil(total / pageSize / PAGES_PER_WALKER));
   const starts = [lastCreatedAt(first)];
   for (let walker = 1; walker < walkers; walker += 1) {
     const place = Math.floor((total * walker) / walkers);

@@ -49,6 +49,7 @@ export const RouteSchema = z.object({
       hash_balance: z.union([z.string(), z.number()]).nullish(),
     })
     .nullish(),
+  metadata: z.object({ annotations: z.record(z.string(), z.unknown()).nullish() }).nullish(),
   relationships: z.object({ space: Reference, domain: Reference }),
 });
 export type CcRoute = z.infer<typeof RouteSchema>;

@@ -1,8 +1,14 @@
 /** Pure: a route of the Cloud Controller, joined with its domain, apps and space, as an entry of the mesh log. */
 import type { RouteInit } from "../../entries/entries.js";
+import { compareText } from "../../lib/compare-text.js";
 import type { Directory } from "./directory.js";
 import type { CcRoute } from "./resources.js";
 
+/**
+ * Annotations of other owners, of 5,000 characters each, have no place in every router. Cloud Controller wants a prefix to
+ * be a DNS name, so "cf-mesh" alone is for the one that doesn't mind.
+ */
+const MESH_ANNOTATION = /^cf-mesh(\.[^/]+)?\//;
 const ALGORITHMS = ["round-robin", "least-connection", "hash"];
 
 /**
@@ -29,6 +35,7 @@ export function routeEntry(route: CcRoute, directory: Directory): RouteInit | un
     sourceRevision: route.updated_at ?? route.created_at,
     labels: { organizationName: space?.organizationName ?? "", spaceName: space?.name ?? "" },
     port: protocol === "tcp" ? (route.port ?? 0) : 0,
+    annotations: annotationsOf(route),
   };
 }
 
@@ -46,6 +53,13 @@ function optionsOf({ options }: CcRoute) {
     hashBalance: String(options?.hash_balance ?? ""),
   };
   return Object.values(wanted).every((value) => value === "") ? undefined : wanted;
+}
+
+/** Keys with their prefix. */
+function annotationsOf({ metadata }: CcRoute) {
+  return Object.entries(metadata?.annotations ?? {})
+    .flatMap(([name, value]) => (MESH_ANNOTATION.test(name) && typeof value === "string" ? [{ name, value }] : []))
+    .sort((a, b) => compareText(a.name, b.name));
 }
 
 function destinationsOf(route: CcRoute, protocol: string, directory: Directory) {
@@ -71,9 +85,4 @@ function destinationsOf(route: CcRoute, protocol: string, directory: Directory) 
         compareText(a.protocol, b.protocol) ||
         a.weight - b.weight,
     );
-}
-
-/** By code units: the same order on every machine, whatever its locale. */
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

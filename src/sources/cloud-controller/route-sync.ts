@@ -20,9 +20,13 @@ import { Todo } from "./todo.js";
 
 /** What somebody else saw change: a reason to read it now. */
 export interface RefreshHint {
+  /** Apps that may have another name, other processes and other routes. */
   readonly appGuids?: readonly string[];
+  /** Processes that may be new, or have other routes. */
   readonly processGuids?: readonly string[];
   readonly routeGuids?: readonly string[];
+  /** Something did change: a read that shows nothing new came too early, and is repeated once. */
+  readonly isCertain?: boolean;
 }
 
 export interface RouteSyncOptions {
@@ -56,6 +60,8 @@ export class RouteSync {
   #fullRead: FullRead | undefined;
   #events: EventFeed;
   #updatesSinceMs: number;
+  /** Routes written and deleted, but for those of full reads. */
+  #changeCount = 0;
   readonly #apps = new Todo();
   /** Apps whose routes are to be asked for by the app: new ones may lead to it that nobody told of. */
   readonly #appsWithRoutes = new Todo();
@@ -73,6 +79,7 @@ export class RouteSync {
   }
 
   hint({ appGuids = [], processGuids = [], routeGuids = [] }: RefreshHint): void {
+    this.#apps.add(appGuids);
     this.#appsWithRoutes.add(appGuids);
     this.#processes.add(processGuids);
     this.#routes.add(routeGuids);
@@ -154,32 +161,31 @@ export class RouteSync {
     return total === undefined || total === this.#index.size + this.#strangers.size;
   }
 
-  /** Reads what is known to need a read, and writes it. */
-  async settle(): Promise<void> {
+  /** Reads what is known to need a read, and writes it. Returns whether it changed anything. */
+  async settle(): Promise<boolean> {
     const { fetch, refusals, pageSize } = this.#options;
+    const changesBefore = this.#changeCount;
     await this.#processes.work(GUIDS_PER_READ, async (guids) => {
-      const asked = new Set(guids);
-      // A process that is gone has its app in the directory only.
-      const known = [...this.#directory.apps].filter(([, { processes }]) =>
-        processes.some(({ guid }) => asked.has(guid)),
-      );
-      this.#appsWithRoutes.add([
-        ...known.map(([guid]) => guid),
-        ...(await readAppsOfProcesses(fetch, guids, refusals)),
-      ]);
+      const known = this.#directory.appsOfProcesses(guids);
+      this.#appsWithRoutes.add(known.values());
+      const strangers = guids.filter((guid) => !known.has(guid));
+      if (strangers.length === 0) return;
+      const appGuids = await readAppsOfProcesses(fetch, strangers, refusals);
+      this.#apps.add(appGuids);
+      this.#appsWithRoutes.add(appGuids);
     });
     await this.#appsWithRoutes.work(GUIDS_PER_READ, async (guids) => {
       const query = { include: "domain", app_guids: guids.join(",") };
-      const options = { query, pageSize, concurrency: 1 };
+      const taken = new Set<string>();
       await readWholeList(
         (more) => fetch("/v3/routes", more),
-        options,
+        { query, pageSize, concurrency: 1 },
         async (page) => {
-          await this.#take(page);
+          for (const { guid } of (await this.#take(page)).routes) taken.add(guid);
         },
       );
-      this.#apps.add(guids);
-      this.#routes.add(this.#index.routesOf(new Set(guids)));
+      // Those that led to these apps, and came up no more, may lead elsewhere now.
+      for (const guid of this.#index.routesOf(new Set(guids))) if (!taken.has(guid)) this.#routes.add([guid]);
     });
     await this.#apps.work(GUIDS_PER_READ, async (guids) => {
       this.#learn(await readApps(fetch, guids, refusals));
@@ -191,6 +197,7 @@ export class RouteSync {
       const found = new Set([...built.routes.map(({ guid }) => guid), ...built.refused]);
       await this.#drop(guids.filter((guid) => !found.has(guid)));
     });
+    return this.#changeCount > changesBefore;
   }
 
   /** Writes the routes of a page. */
@@ -199,7 +206,7 @@ export class RouteSync {
     const context = { fetch, directory: this.#directory, refusals };
     const built = await buildRoutes(page, context, { lookUpProcesses: true, learn: (apps) => this.#learn(apps) });
     const wants = built.routes.map(({ guid, value }) => ({ key: KEY_SPACE + guid, value }));
-    if (wants.length > 0) await writer.apply(wants);
+    if (wants.length > 0) this.#count(await writer.apply(wants));
     for (const route of built.routes) this.#known(route.guid, route);
     for (const guid of built.refused) if (!this.#index.has(guid)) this.#strangers.add(guid);
     return built;
@@ -210,9 +217,15 @@ export class RouteSync {
     for (const guid of guids) this.#leavingRoutes.delete(guid);
     const written = guids.filter((guid) => this.#index.has(guid));
     if (written.length > 0) {
-      await this.#options.writer.apply(written.map((guid) => ({ key: KEY_SPACE + guid, value: undefined })));
+      this.#count(
+        await this.#options.writer.apply(written.map((guid) => ({ key: KEY_SPACE + guid, value: undefined }))),
+      );
     }
     for (const guid of guids) this.#known(guid, undefined);
+  }
+
+  #count({ written, deleted }: WriteCounts): void {
+    this.#changeCount += written + deleted;
   }
 
   #known(guid: string, route: BuiltRoute | undefined): void {

@@ -4,6 +4,7 @@ import { z } from "zod";
 import type { Clock } from "../../lib/clock.js";
 import { clientRefused, malformedAnswer, scopeMissing } from "./faults.js";
 import { exchange } from "./http.js";
+import type { Servers } from "./servers.js";
 
 export interface UaaClient {
   readonly clientId: string;
@@ -40,9 +41,9 @@ export class TokenSource {
    * Request  POST <uaa>/oauth/token, client id and secret in the form.
    * Throws   as exchange(); MESH_SOURCE_REFUSED when the UAA refuses the client, or the client may not read everything.
    */
-  token(uaaUrl: string, signal: AbortSignal): Promise<string> {
+  token(uaa: Servers, signal: AbortSignal): Promise<string> {
     if (this.#held && this.#clock.now() < this.#held.renewAtMs) return Promise.resolve(this.#held.token);
-    this.#asked ??= this.#ask(uaaUrl, signal).finally(() => (this.#asked = undefined));
+    this.#asked ??= uaa.call((url) => this.#ask(url, signal), signal).finally(() => (this.#asked = undefined));
     return this.#asked;
   }
 

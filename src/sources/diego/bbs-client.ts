@@ -7,6 +7,12 @@ import {
   ActualLRPSchema,
   ActualLRPsRequestSchema,
   ActualLRPsResponseSchema,
+  type CellPresence,
+  CellsResponseSchema,
+  type DesiredLRP,
+  DesiredLRPSchema,
+  DesiredLRPsRequestSchema,
+  DesiredLRPsResponseSchema,
   DomainsResponseSchema,
   ErrorSchema,
   PingRequestSchema,
@@ -52,32 +58,64 @@ export class BbsClient {
     return new Set(answer.domains);
   }
 
+  /** All cells that are there now. Throws MESH_SOURCE_*. */
+  async cells(signal: AbortSignal): Promise<readonly CellPresence[]> {
+    const doing = "listing cells";
+    const answer = await this.#small("/v1/cells/list.r1", doing, new Uint8Array(0), CellsResponseSchema, signal);
+    if (answer.error) throw errorInBody(this.#endpoint.url, doing, answer.error.type, answer.error.message);
+    return answer.cells;
+  }
+
   /**
    * Reads all actual LRPs of a domain, and hands them over one by one as they come.
    *
    * Throws   MESH_SOURCE_* when any part fails: what was handed over until then is no complete list.
    */
   async listActualLrps(domain: string, take: (lrp: ActualLRP) => void, signal: AbortSignal): Promise<void> {
-    const doing = "listing actual LRPs";
     const body = toBinary(ActualLRPsRequestSchema, create(ActualLRPsRequestSchema, { domain }));
-    const { error, actualLrps } = ActualLRPsResponseSchema.field;
-    await this.#call("/v1/actual_lrps/list", doing, body, LIST_TIMEOUT_MS, signal, async (response) => {
-      const splitter = new MessageSplitter();
-      for await (const chunk of boundedBody(response, MAX_LIST_BYTES)) {
-        for (const field of splitter.feed(chunk)) {
-          if (field.number === actualLrps.number) take(decode(ActualLRPSchema, field.bytes));
-          if (field.number === error.number) {
-            const { type, message } = decode(ErrorSchema, field.bytes);
-            throw errorInBody(this.#endpoint.url, doing, type, message);
-          }
-        }
-      }
-      if (!splitter.complete) throw new ProtocolViolation("it ends in the middle of a message");
+    const { actualLrps } = ActualLRPsResponseSchema.field;
+    await this.#list("/v1/actual_lrps/list", "listing actual LRPs", body, signal, (number, bytes) => {
+      if (number === actualLrps.number) take(decode(ActualLRPSchema, bytes));
+    });
+  }
+
+  /**
+   * Reads the routing infos of all desired LRPs of a domain: no more of them than guids, routes and metric tags. As
+   * listActualLrps.
+   */
+  async listRoutingInfos(domain: string, take: (lrp: DesiredLRP) => void, signal: AbortSignal): Promise<void> {
+    const body = toBinary(DesiredLRPsRequestSchema, create(DesiredLRPsRequestSchema, { domain }));
+    const { desiredLrps } = DesiredLRPsResponseSchema.field;
+    await this.#list("/v1/desired_lrp_routing_infos/list", "listing desired LRPs", body, signal, (number, bytes) => {
+      if (number === desiredLrps.number) take(decode(DesiredLRPSchema, bytes));
     });
   }
 
   close(): void {
     this.#agent.destroy();
+  }
+
+  /** A list whose fields are handed over one by one; an error of the BBS is field 1 of every answer. */
+  #list(
+    path: string,
+    doing: string,
+    body: Uint8Array,
+    signal: AbortSignal,
+    take: (number: number, bytes: Uint8Array) => void,
+  ): Promise<void> {
+    return this.#call(path, doing, body, LIST_TIMEOUT_MS, signal, async (response) => {
+      const splitter = new MessageSplitter();
+      for await (const chunk of boundedBody(response, MAX_LIST_BYTES)) {
+        for (const field of splitter.feed(chunk)) {
+          if (field.number === ActualLRPsResponseSchema.field.error.number) {
+            const { type, message } = decode(ErrorSchema, field.bytes);
+            throw errorInBody(this.#endpoint.url, doing, type, message);
+          }
+          take(field.number, field.bytes);
+        }
+      }
+      if (!splitter.complete) throw new ProtocolViolation("it ends in the middle of a message");
+    });
   }
 
   #small<Schema extends DescMessage>(

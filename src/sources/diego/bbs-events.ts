@@ -93,8 +93,8 @@ function broken(reason: string): BbsEvent {
   return { kind: "broken", reason };
 }
 
-/** Node's own decoder passes over what is no base64. */
-function bytesOf(data: string): Buffer {
+/** The bytes of an event's data. Throws for what is no base64, which Node's own decoder passes over. */
+export function bytesOf(data: string): Buffer {
   if (data === "") throw new Error("it has no data");
   if (data.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(data)) throw new Error("its data is no base64");
   return Buffer.from(data, "base64");

@@ -8,8 +8,11 @@ export const APPS_DOMAIN = "cf-apps";
 
 /** Cloud Controller's process guid, as long as a UUID and fit for a key, then a dash and the version. */
 const LRP_PROCESS_GUID = /^[\w-]{36}-./;
-const PROCESS_GUID_LENGTH = 36;
+export const PROCESS_GUID_LENGTH = 36;
 const SSH_PORT = 2222;
+
+/** The isolation segment of a cell; "" for none. */
+export type SegmentOf = (cellId: string) => string;
 
 /** The BBS's modification tag. */
 export interface Tag {
@@ -32,6 +35,8 @@ export interface Served {
   readonly ports: readonly ServedPort[];
   readonly availabilityZone: string;
   readonly cellId: string;
+  /** "" for none. */
+  readonly isolationSegment: string;
   readonly state: InstanceState;
   readonly sinceNs: bigint;
 }
@@ -48,6 +53,11 @@ export interface Description extends Tag {
   readonly served: Served | undefined;
 }
 
+/** Whether a process guid of Diego's has the form that Cloud Controller gives to its own. */
+export function isLrpProcessGuid(guid: string): boolean {
+  return LRP_PROCESS_GUID.test(guid);
+}
+
 /**
  * Reads an actual LRP.
  *
@@ -57,9 +67,9 @@ export interface Description extends Tag {
  *
  * Returns  undefined for what is none of an app's: another domain, or a process guid without Cloud Controller's form.
  */
-export function describe(sighting: Sighting): Description | undefined {
+export function describe(sighting: Sighting, segmentOf: SegmentOf): Description | undefined {
   const { key, instanceKey, metricTags, modificationTag } = sighting;
-  if (key?.domain !== APPS_DOMAIN || !LRP_PROCESS_GUID.test(key.processGuid) || key.index < 0) return undefined;
+  if (key?.domain !== APPS_DOMAIN || !isLrpProcessGuid(key.processGuid) || key.index < 0) return undefined;
   return {
     guid: instanceKey?.instanceGuid ?? "",
     processGuid: key.processGuid.slice(0, PROCESS_GUID_LENGTH),
@@ -68,22 +78,24 @@ export function describe(sighting: Sighting): Description | undefined {
     lrpIndex: key.index,
     epoch: modificationTag?.epoch ?? "",
     index: modificationTag?.index ?? 0,
-    served: servedOf(sighting),
+    served: servedOf(sighting, segmentOf),
   };
 }
 
-function servedOf(sighting: Sighting): Served | undefined {
+function servedOf(sighting: Sighting, segmentOf: SegmentOf): Served | undefined {
   const { availabilityZone, instanceKey, netInfo, presence, routable, since, state } = sighting;
   if (state !== "RUNNING" || routable === false || netInfo === undefined) return undefined;
   const ports = portsOf(netInfo);
   if (ports.length === 0) return undefined;
   const { address, instanceAddress } = netInfo;
+  const { cellId = "" } = instanceKey ?? {};
   return {
     address: isContainerDialed(netInfo) ? instanceAddress : address,
     instanceAddress,
     ports,
     availabilityZone,
-    cellId: instanceKey?.cellId ?? "",
+    cellId,
+    isolationSegment: segmentOf(cellId),
     state: stateOf(presence),
     sinceNs: since,
   };
@@ -119,6 +131,7 @@ export function isSameServing(a: Served | undefined, b: Served | undefined): boo
     a.instanceAddress === b.instanceAddress &&
     a.availabilityZone === b.availabilityZone &&
     a.cellId === b.cellId &&
+    a.isolationSegment === b.isolationSegment &&
     a.state === b.state &&
     a.sinceNs === b.sinceNs &&
     a.ports.length === b.ports.length &&
@@ -150,9 +163,10 @@ export function servedBy({
   availabilityZone,
   cellId,
   instanceAddress,
+  isolationSegment,
   ports,
   sinceNs,
   state,
 }: Instance): Served {
-  return { address, instanceAddress, ports, availabilityZone, cellId, state, sinceNs };
+  return { address, instanceAddress, ports, availabilityZone, cellId, isolationSegment, state, sinceNs };
 }

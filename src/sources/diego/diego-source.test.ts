@@ -21,6 +21,7 @@ import {
   ActualLRPInstanceRemovedEventSchema,
   ActualLRPSchema,
   ActualLRPsResponseSchema,
+  CellsResponseSchema,
   DomainsResponseSchema,
   PingResponseSchema,
   Presence,
@@ -59,12 +60,15 @@ class Happenings extends EventEmitter {
 class ScriptedBbs {
   readonly happenings = new Happenings();
   readonly lrps = new Map<string, ActualLRP>();
+  /** Placement tags by cell. */
+  readonly cells = new Map([["cell-1", [] as string[]]]);
   readonly #streams = new Set<Socket>();
   readonly #sockets = new Set<Socket>();
   readonly #server: Server;
   #port = 0;
   subscriptionCount = 0;
   listCount = 0;
+  cellListCount = 0;
   pingCount = 0;
   isFresh = true;
   isSilent = false;
@@ -182,6 +186,11 @@ class ScriptedBbs {
     if (url === "/v1/domains/list") {
       const domains = this.isFresh ? ["cf-apps"] : [];
       response.end(toBinary(DomainsResponseSchema, create(DomainsResponseSchema, { domains })));
+    }
+    if (url === "/v1/cells/list.r1") {
+      this.cellListCount += 1;
+      const cells = [...this.cells].map(([cellId, placementTags]) => ({ cellId, placementTags }));
+      response.end(toBinary(CellsResponseSchema, create(CellsResponseSchema, { cells })));
     }
     if (url === LIST) {
       this.listCount += 1;
@@ -575,6 +584,33 @@ describe("the Diego source", () => {
     const { logged } = follow([server.url]);
     await logged.says("ECONNREFUSED");
     expect(JSON.stringify(logged.lines)).not.toContain("PRIVATE KEY");
+  });
+
+  it("says which isolation segment an instance is in: that of its cell, also of a cell that comes later", async () => {
+    const server = await bbs();
+    server.cells.set("cell-1", ["red"]);
+    server.run("a");
+    const { writer } = follow([server.url]);
+    await writer.holds(["a"]);
+    server.cells.set("cell-2", ["blue"]);
+    server.run("b", { instanceKey: { instanceGuid: "b", cellId: "cell-2" } });
+    await writer.holds(["a", "b"]);
+    expect(writer.process()?.instances.map(({ isolationSegment }) => isolationSegment)).toEqual(["red", "blue"]);
+    server.run("c", { instanceKey: { instanceGuid: "c", cellId: "cell-2" } });
+    await writer.holds(["a", "b", "c"]);
+    expect(server.cellListCount).toBe(2);
+  });
+
+  it("goes on without segments when a BBS does not tell of its cells, and says so once", async () => {
+    const server = await bbs();
+    server.beforeAnswer = (path) => (path === "/v1/cells/list.r1" ? 404 : 200);
+    server.run("a");
+    const { writer, logged } = follow([server.url]);
+    await writer.holds(["a"]);
+    server.run("b", { instanceKey: { instanceGuid: "b", cellId: "cell-2" } });
+    await writer.holds(["a", "b"]);
+    expect(writer.process()?.instances.map(({ isolationSegment }) => isolationSegment)).toEqual(["", ""]);
+    expect(logged.matching("no isolation segment")).toHaveLength(1);
   });
 });
 

@@ -1,40 +1,34 @@
 /** Diego's BBS as a source: one entry per process, with the instances that take its requests. */
-import { decodeProcess } from "../../entries/entries.js";
+import { decodeProcess, encodeProcess } from "../../entries/entries.js";
+import { KEY_SPACES } from "../../entries/keys.js";
 import { Backoff } from "../../lib/backoff.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import { MeshError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
-import type { KeySpaceWriter } from "../../log/key-space-writer.js";
+import type { KeySpaceWriter, Want } from "../../log/key-space-writer.js";
 import type { LogEntry } from "../../log/log.js";
 import type { Source, SourceStatus } from "../source.js";
-import { BbsClient } from "./bbs-client.js";
-import { decodeEvent, type Sighting } from "./bbs-events.js";
+import {
+  type BbsConnection,
+  type BbsConnectionOptions,
+  followBbs,
+  RETRY_INITIAL_MS,
+  RETRY_MAX_MS,
+} from "./bbs-follower.js";
+import { type BbsEvent, decodeEvent, type Sighting } from "./bbs-events.js";
 import { APPS_DOMAIN } from "./description.js";
 import { type BbsEndpoint, bbsEndpoints } from "./endpoint.js";
+import { Cells } from "./cells.js";
 import { EntryPublisher } from "./entry-publisher.js";
-import { type EventStream, openEventStream } from "./event-stream.js";
 import { streamDeaf } from "./faults.js";
 import { Instances } from "./instances.js";
-import type { SseFrame } from "./sse.js";
 
-const RETRY_INITIAL_MS = 100;
-const RETRY_MAX_MS = 5_000;
-/** A connection that broke sooner does not count as a success: its retries go on slowing down. */
-const STABLE_MS = 10_000;
 /** At most so often is a list read because events were broken. */
 const REPAIR_PAUSE_MS = 1_000;
 
-export interface DiegoSourceOptions {
-  /** https:// URLs of the BBS. One of several is active: when one fails, the next is tried. */
-  readonly urls: readonly string[];
-  /** PEM texts: the CA that issued the BBS's certificate; the client certificate and its key. */
-  readonly ca: string;
-  readonly certificate: string;
-  readonly key: string;
+export interface DiegoSourceOptions extends BbsConnectionOptions {
   /** Pause between full reads, 30 s when not said. */
   readonly resyncIntervalMs?: number;
-  /** How long the BBS may be silent before it is asked whether it is there, and may take to answer; 10 s when not said. */
-  readonly readTimeoutMs?: number;
   /**
    * The entries of the key space as an earlier run left them. Read only when the domain is not fresh at the start: then
    * an instance that the list lacks is kept. Left out, a process's entry then holds what the list says.
@@ -88,7 +82,8 @@ class BbsSource implements DiegoSource {
   };
   /** What was said once already. */
   readonly #reported = new Set<string>();
-  readonly #instances = new Instances((sighting) => this.#reportLeftOut(sighting));
+  readonly #cells: Cells;
+  readonly #instances: Instances;
   #lastSyncMs: number | undefined;
   #platformFault: string | undefined;
   #logFault: string | undefined;
@@ -104,6 +99,11 @@ class BbsSource implements DiegoSource {
     this.#readStored = options.readStored;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
+    this.#cells = new Cells(this.#logger);
+    this.#instances = new Instances(
+      (cellId) => this.#cells.isolationSegmentOf(cellId),
+      (sighting) => this.#reportLeftOut(sighting),
+    );
   }
 
   get status(): SourceStatus {
@@ -117,70 +117,66 @@ class BbsSource implements DiegoSource {
   }
 
   async run(writer: KeySpaceWriter, signal: AbortSignal): Promise<void> {
-    const publisher = new EntryPublisher(writer, this.#instances, this.#clock, signal, (fault) => {
+    const entries = { want: (guid: string) => this.#want(guid), wants: () => this.#wants() };
+    const publisher = new EntryPublisher(writer, entries, this.#clock, signal, (fault) => {
       this.#reportWrite(fault);
     });
-    const backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
-    for (let attempt = 0; !signal.aborted; attempt += 1) {
-      const endpoint = this.#endpoints[attempt % this.#endpoints.length];
-      if (endpoint === undefined) throw new Error("a Diego source without an endpoint");
-      const startedMs = this.#clock.now();
-      const lists = this.#counts.lists;
-      try {
-        await this.#follow(endpoint, publisher, signal);
-      } catch (thrown) {
-        if (!(thrown instanceof MeshError)) throw thrown;
-        this.#reportFault(thrown, signal);
-        const wasStable = this.#counts.lists > lists && this.#clock.now() - startedMs >= STABLE_MS;
-        if (wasStable) backoff.reset();
-        // The others of the group are tried at once: one of them is active.
-        if ((attempt + 1) % this.#endpoints.length === 0) await this.#clock.sleep(backoff.next(), signal);
-      }
-    }
+    await followBbs(
+      {
+        endpoints: this.#endpoints,
+        readTimeoutMs: this.#readTimeoutMs,
+        clock: this.#clock,
+        onFault: (fault) => this.#reportFault(fault),
+      },
+      (connection) => {
+        this.#counts.subscriptions += 1;
+        const session = new Session(connection);
+        return [this.#readEvents(session, publisher), this.#readLists(session, publisher)];
+      },
+      signal,
+    );
     await publisher.idle();
   }
 
-  /** Follows one BBS until the signal aborts. Throws MESH_SOURCE_* when it can't be followed any longer. */
-  async #follow(endpoint: BbsEndpoint, publisher: EntryPublisher, signal: AbortSignal): Promise<void> {
-    const ending = new AbortController();
-    const either = AbortSignal.any([signal, ending.signal]);
-    const stream = await openEventStream(endpoint, this.#readTimeoutMs, either);
-    const client = new BbsClient(endpoint, this.#readTimeoutMs);
-    this.#counts.subscriptions += 1;
-    const session = new Session(client, stream, publisher, either);
-    const parts = [this.#readEvents(session), this.#readLists(session, endpoint.url), this.#watch(session)];
-    try {
-      await Promise.race(parts);
-    } finally {
-      ending.abort();
-      stream.close();
-      client.close();
-      await Promise.allSettled(parts);
+  #want(processGuid: string): Want {
+    const entry = this.#instances.entry(processGuid);
+    return { key: KEY_SPACES.diegoProcesses + processGuid, value: entry && encodeProcess(entry) };
+  }
+
+  *#wants(): Generator<Want> {
+    for (const guid of this.#instances.processGuids()) {
+      const want = this.#want(guid);
+      if (want.value) yield want;
     }
   }
 
-  async #readEvents(session: Session): Promise<void> {
-    for await (const frames of session.stream.frames) {
-      session.lastReceivedMs = this.#clock.now();
+  async #readEvents(session: Session, publisher: EntryPublisher): Promise<void> {
+    const { client, signal } = session.connection;
+    for await (const frames of session.connection.frames()) {
       session.receivedSinceList ||= frames.length > 0;
-      const moved = frames.flatMap((frame) => this.#applyFrame(frame, session) ?? []);
+      const events = frames.map((frame) => ({ name: frame.event, event: decodeEvent(frame) }));
+      await this.#cells.learn(
+        events.map(({ event }) => (event.kind === "seen" ? (event.sighting.instanceKey?.cellId ?? "") : "")),
+        client,
+        signal,
+      );
+      const moved = events.flatMap(({ name, event }) => this.#applyEvent(name, event, session) ?? []);
       // Before the first list an entry would hold a part of its instances only.
-      if (this.#lastSyncMs !== undefined) session.publisher.publish(moved);
+      if (this.#lastSyncMs !== undefined) publisher.publish(moved);
     }
   }
 
   /** Returns the guid of the process that moved, if one did. */
-  #applyFrame(frame: SseFrame, session: Session): string | undefined {
-    const event = decodeEvent(frame);
+  #applyEvent(name: string, event: BbsEvent, session: Session): string | undefined {
     this.#counts.events += 1;
     switch (event.kind) {
       case "other":
         return undefined;
       case "unknown":
         this.#counts.unknownEvents += 1;
-        if (this.#isNews(`event ${frame.event}`)) {
+        if (this.#isNews(`event ${name}`)) {
           this.#logger.info(
-            { event: frame.event },
+            { event: name },
             "the BBS sends a type of event that this version does not know: passed over",
           );
         }
@@ -188,7 +184,7 @@ class BbsSource implements DiegoSource {
       case "broken":
         this.#counts.brokenEvents += 1;
         this.#logger.warn(
-          { event: frame.event, reason: event.reason },
+          { event: name, reason: event.reason },
           "an event of the BBS could not be decoded: reading all instances instead",
         );
         session.requestList();
@@ -200,8 +196,9 @@ class BbsSource implements DiegoSource {
     }
   }
 
-  async #readLists(session: Session, url: string): Promise<void> {
-    const { signal } = session;
+  async #readLists(session: Session, publisher: EntryPublisher): Promise<void> {
+    const { connection } = session;
+    const { signal, url } = connection;
     const backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
     let isFirst = true;
     let hasRepaired = false;
@@ -210,17 +207,18 @@ class BbsSource implements DiegoSource {
       if (hasRepaired && !session.receivedSinceList) throw streamDeaf(url);
       const isRequested = session.beginList();
       try {
-        const movedCount = await this.#readList(session);
+        const movedCount = await this.#readList(connection, publisher);
         hasRepaired = !isFirst && !isRequested && movedCount > 0;
       } catch (thrown) {
         // With a BBS that answers, the events are worth keeping: only the list is tried again.
         const isAnswer = thrown instanceof MeshError && thrown.code !== "MESH_SOURCE_UNREACHABLE";
         if (isFirst || !isAnswer) throw thrown;
-        this.#reportFault(thrown, signal);
+        this.#reportFault(thrown);
         await this.#clock.sleep(backoff.next(), signal);
         continue;
       }
       isFirst = false;
+      connection.isGood = true;
       backoff.reset();
       this.#reportFollowing(url);
       const pauseMs = Math.min(REPAIR_PAUSE_MS, this.#resyncIntervalMs);
@@ -230,10 +228,10 @@ class BbsSource implements DiegoSource {
   }
 
   /** Reads all instances, and publishes what moved. Returns how many processes did. */
-  async #readList(session: Session): Promise<number> {
-    const { client, publisher, signal } = session;
+  async #readList({ client, signal }: BbsConnection, publisher: EntryPublisher): Promise<number> {
     // Asked for before the list: a domain that becomes fresh later says nothing about what was listed.
     const isFresh = (await client.freshDomains(signal)).has(APPS_DOMAIN);
+    await this.#cells.read(client, signal);
     const list = this.#instances.beginList();
     await client.listActualLrps(APPS_DOMAIN, (lrp) => list.take(lrp), signal);
     const isFirstOfAll = this.#lastSyncMs === undefined;
@@ -259,22 +257,6 @@ class BbsSource implements DiegoSource {
     }
   }
 
-  /** The stream has no heartbeat: when it is silent, asks the BBS whether it is there. */
-  async #watch(session: Session): Promise<void> {
-    const { client, signal } = session;
-    let lastSignOfLifeMs = this.#clock.now();
-    while (!signal.aborted) {
-      lastSignOfLifeMs = Math.max(lastSignOfLifeMs, session.lastReceivedMs);
-      const silentMs = this.#clock.now() - lastSignOfLifeMs;
-      if (silentMs < this.#readTimeoutMs) {
-        await this.#clock.sleep(this.#readTimeoutMs - silentMs, signal);
-      } else {
-        await client.ping(signal);
-        lastSignOfLifeMs = this.#clock.now();
-      }
-    }
-  }
-
   #reportFollowing(url: string): void {
     if (this.#platformFault !== undefined || this.#counts.lists === 1) {
       const { instances } = this.counts;
@@ -284,9 +266,7 @@ class BbsSource implements DiegoSource {
     this.#loggedFaults.clear();
   }
 
-  #reportFault({ message }: MeshError, signal: AbortSignal): void {
-    // Whatever fails at the end fails because of it.
-    if (signal.aborted) return;
+  #reportFault({ message }: MeshError): void {
     this.#platformFault = message;
     this.#logFaultOnce(message);
   }
@@ -321,26 +301,19 @@ class BbsSource implements DiegoSource {
   }
 }
 
-/** One connection to one BBS. */
+/** One connection to one BBS, and when to read a list over it. */
 class Session {
-  readonly client: BbsClient;
-  readonly stream: EventStream;
-  readonly publisher: EntryPublisher;
-  readonly signal: AbortSignal;
-  lastReceivedMs = 0;
+  readonly connection: BbsConnection;
   receivedSinceList = false;
   #request = new AbortController();
 
-  constructor(client: BbsClient, stream: EventStream, publisher: EntryPublisher, signal: AbortSignal) {
-    this.client = client;
-    this.stream = stream;
-    this.publisher = publisher;
-    this.signal = signal;
+  constructor(connection: BbsConnection) {
+    this.connection = connection;
   }
 
   /** Aborts when the session ends, or a list is wanted before its time. */
   get listRequested(): AbortSignal {
-    return AbortSignal.any([this.signal, this.#request.signal]);
+    return AbortSignal.any([this.connection.signal, this.#request.signal]);
   }
 
   requestList(): void {

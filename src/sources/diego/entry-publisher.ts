@@ -1,21 +1,26 @@
 /** Carries what moved to the log: at once, one write after the other. */
-import { encodeProcess } from "../../entries/entries.js";
-import { KEY_SPACES } from "../../entries/keys.js";
 import { Backoff } from "../../lib/backoff.js";
 import type { Clock } from "../../lib/clock.js";
 import { asError } from "../../lib/errors.js";
 import type { KeySpaceWriter, Want } from "../../log/key-space-writer.js";
-import type { Instances } from "./instances.js";
 
 const RETRY_INITIAL_MS = 100;
 const RETRY_MAX_MS = 5_000;
+
+/** What the key space is to hold, asked for when it is written. */
+export interface Entries {
+  /** Of one subject (a process, a host and path); without a value where it has no entry. */
+  want(subject: string): Want;
+  /** Of all subjects that have an entry. */
+  wants(): Iterable<Want>;
+}
 
 /** Told of a write that failed, and of the first one that works again. */
 export type WriteListener = (fault: Error | undefined) => void;
 
 export class EntryPublisher {
   readonly #writer: KeySpaceWriter;
-  readonly #instances: Instances;
+  readonly #entries: Entries;
   readonly #clock: Clock;
   readonly #signal: AbortSignal;
   readonly #onWritten: WriteListener;
@@ -25,27 +30,21 @@ export class EntryPublisher {
   /** Resolved while nothing is to be written. */
   #writing: Promise<void> | undefined;
 
-  constructor(
-    writer: KeySpaceWriter,
-    instances: Instances,
-    clock: Clock,
-    signal: AbortSignal,
-    onWritten: WriteListener,
-  ) {
+  constructor(writer: KeySpaceWriter, entries: Entries, clock: Clock, signal: AbortSignal, onWritten: WriteListener) {
     this.#writer = writer;
-    this.#instances = instances;
+    this.#entries = entries;
     this.#clock = clock;
     this.#signal = signal;
     this.#onWritten = onWritten;
   }
 
-  /** These processes moved. While one write is under way, the next ones gather. */
-  publish(processGuids: Iterable<string>): void {
-    for (const guid of processGuids) this.#moved.add(guid);
+  /** These subjects moved. While one write is under way, the next ones gather. */
+  publish(subjects: Iterable<string>): void {
+    for (const subject of subjects) this.#moved.add(subject);
     this.#start();
   }
 
-  /** Makes the whole key space as the instances are: entries of processes that are not known are deleted. */
+  /** Makes the whole key space so: entries of subjects that do not come up are deleted. */
   publishAll(): void {
     this.#replacesAll = true;
     this.#start();
@@ -70,28 +69,16 @@ export class EntryPublisher {
       this.#moved = new Set();
       this.#replacesAll = false;
       try {
-        if (replacesAll) await this.#writer.replaceAll(this.#wantsOfAll());
-        await this.#writer.apply([...moved].map((guid) => this.#want(guid)));
+        if (replacesAll) await this.#writer.replaceAll(this.#entries.wants());
+        await this.#writer.apply([...moved].map((subject) => this.#entries.want(subject)));
         if (this.#backoff.attempts > 0) this.#onWritten(undefined);
         this.#backoff.reset();
       } catch (thrown) {
-        for (const guid of moved) this.#moved.add(guid);
+        for (const subject of moved) this.#moved.add(subject);
         this.#replacesAll ||= replacesAll;
         this.#onWritten(asError(thrown));
         await this.#clock.sleep(this.#backoff.next(), this.#signal);
       }
-    }
-  }
-
-  #want(processGuid: string): Want {
-    const entry = this.#instances.entry(processGuid);
-    return { key: KEY_SPACES.diegoProcesses + processGuid, value: entry && encodeProcess(entry) };
-  }
-
-  *#wantsOfAll(): Generator<Want> {
-    for (const guid of this.#instances.processGuids()) {
-      const want = this.#want(guid);
-      if (want.value) yield want;
     }
   }
 }

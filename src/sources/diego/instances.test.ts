@@ -70,6 +70,7 @@ describe("an entry", () => {
           version: VERSION,
           address: "10.0.1.5",
           instanceAddress: "10.255.0.7",
+          isolationSegment: "",
           ports: [{ containerPort: 8080, hostPort: 61001, containerTlsPort: 61443, hostTlsPort: 61002 }],
           availabilityZone: "z1",
           cellId: "cell-1",

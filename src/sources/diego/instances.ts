@@ -6,8 +6,17 @@
  * while the list was read, else the list.
  */
 import type { Process, ProcessInit } from "../../entries/entries.js";
+import { compareText } from "../../lib/compare-text.js";
 import type { InstanceEvent, Sighting } from "./bbs-events.js";
-import { type Description, describe, isSameServing, servedBy, type Tag, toInstance } from "./description.js";
+import {
+  type Description,
+  describe,
+  isSameServing,
+  type SegmentOf,
+  servedBy,
+  type Tag,
+  toInstance,
+} from "./description.js";
 
 /** One actual LRP that has an instance. */
 interface InstanceRecord extends Omit<Description, "appGuid" | "processGuid"> {
@@ -58,8 +67,11 @@ export class Instances {
   readonly #onLeftOut: (sighting: Sighting) => void;
   #listNumber = 0;
 
+  readonly #segmentOf: SegmentOf;
+
   /** @param onLeftOut  told of each actual LRP that is none of an app's. */
-  constructor(onLeftOut: (sighting: Sighting) => void = () => undefined) {
+  constructor(segmentOf: SegmentOf = () => "", onLeftOut: (sighting: Sighting) => void = () => undefined) {
+    this.#segmentOf = segmentOf;
     this.#onLeftOut = onLeftOut;
   }
 
@@ -173,7 +185,7 @@ export class Instances {
 
   /** undefined for what can take no request, now or later: no instance yet, or none of an app's. */
   #describe(sighting: Sighting): Description | undefined {
-    const description = describe(sighting);
+    const description = describe(sighting, this.#segmentOf);
     if (description === undefined) this.#onLeftOut(sighting);
     if (description?.guid !== "") return description;
     if (description.appGuid !== "") this.#announcedAppGuids.set(description.processGuid, description.appGuid);
@@ -256,8 +268,4 @@ function learnAppGuid(process: ProcessRecord, appGuid: string): boolean {
   if (appGuid === "" || appGuid === process.appGuid) return false;
   process.appGuid = appGuid;
   return true;
-}
-
-function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
