@@ -53,7 +53,14 @@ async function main(home: string, routeCount: number): Promise<void> {
   await writeFile(files.keyFile, certificates.client.key, { mode: 0o600 });
   const { apiUrl, clientId, clientSecret } = foundation;
   const token = await foundation.adminToken();
-  const shown: BenchFoundation = { apiUrl, clientId, clientSecret, token, apps, diego: { urls: [diego.bbsUrl], ...files } };
+  const shown: BenchFoundation = {
+    apiUrl,
+    clientId,
+    clientSecret,
+    token,
+    apps,
+    diego: { urls: [diego.bbsUrl], ...files },
+  };
   process.stdout.write(`${JSON.stringify(shown)}\n`);
   await stopSignal();
   await foundation.close();

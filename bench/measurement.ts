@@ -1,6 +1,6 @@
 /** What the benchmarks measure, and what it is judged by. */
 
-export const PARTS = ["log", "sync", "nats", "start", "memory", "cold", "changes", "cpu"] as const;
+export const PARTS = ["log", "jetstream", "sync", "nats", "start", "memory", "cold", "changes", "cpu"] as const;
 export type Part = (typeof PARTS)[number];
 
 /** In the unit of what is measured. */

@@ -2,6 +2,7 @@
 import { setMaxListeners } from "node:events";
 import { measureChanges } from "./changes.js";
 import { measureColdHosts } from "./cold-hosts.js";
+import { measureJetStream } from "./jetstream.js";
 import { measureLog } from "./log-speed.js";
 import { type Measurement, type Part, PARTS } from "./measurement.js";
 import { measureMemory } from "./memory.js";
@@ -11,7 +12,13 @@ import { measureRouteSync } from "./route-sync.js";
 import { onStage, type Stage, type StageOptions } from "./stage.js";
 import { measureStart } from "./start.js";
 
-const WITHOUT_ROUTER = { log: measureLog, sync: measureRouteSync, nats: measureNats, start: measureStart } as const;
+const WITHOUT_ROUTER = {
+  log: measureLog,
+  jetstream: measureJetStream,
+  sync: measureRouteSync,
+  nats: measureNats,
+  start: measureStart,
+} as const;
 /** One router for all of them; memory comes first, while nobody has asked it for anything. */
 const WITH_ROUTER = {
   memory: measureMemory,

@@ -4,14 +4,19 @@ import { asError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
 import { natsTooOld, natsUnreachable, streamLogClosed } from "./jetstream-faults.js";
 
+export interface LogCredentials {
+  /** PEM texts. {}: TLS with the system's CAs; left out: as the server wants it. */
+  readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  readonly password?: string;
+  readonly token?: string;
+}
+
 export interface NatsOptions {
   /** As in "nats://10.0.0.1:4222"; any of them will do, and another is taken when one fails. */
   readonly servers: readonly string[];
-  /** Files in PEM, read at each connection, so that a new certificate needs no restart. {}: TLS with the system's CAs. */
-  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string } | undefined;
   readonly user?: string | undefined;
-  readonly password?: string | undefined;
-  readonly token?: string | undefined;
+  /** Asked at each connection, so that new ones need no restart; none when left out. */
+  readonly credentials?: () => LogCredentials;
 }
 
 export interface Connected {
@@ -68,7 +73,8 @@ export class NatsConnector {
   }
 
   async #open(): Promise<Connected> {
-    const { servers, tls, user, password, token } = this.#options;
+    const { servers, user, credentials } = this.#options;
+    const { tls, password, token } = credentials?.() ?? {};
     const options: NodeConnectionOptions = {
       servers: [...servers],
       name: `cf-mesh log ${this.#stream}`,

@@ -8,10 +8,12 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { eventually } from "../../test/support/eventually.js";
 import { startNatsCluster, urlOf } from "../../test/support/nats-cluster.js";
 import { type NatsServer, type NatsServerOptions, startNatsServer } from "../emulator/nats/nats-server.js";
-import { createLogger } from "../lib/logger.js";
+import { createLogger, silentLogger } from "../lib/logger.js";
 import { completionOf } from "./completion.js";
 import { type JetStreamLogOptions, openJetStreamLog } from "./jetstream.js";
+import { openLeasedWriters } from "./leased-writers.js";
 import type { LogBatch, MeshLog, Write } from "./log.js";
+import { openMirror } from "./mirror.js";
 
 const STREAM = "mesh";
 const UNAVAILABLE = { code: "MESH_LOG_UNAVAILABLE" };
@@ -44,7 +46,7 @@ async function deleteStream(server: NatsServer): Promise<void> {
 }
 
 /** Keeps what the log says, as a router does: what it once served goes only when the log says so. */
-function serveFrom(log: MeshLog) {
+function serveFrom(log: Pick<MeshLog, "follow">) {
   const ending = new AbortController();
   const served = new Map<string, string>();
   const faults: string[] = [];
@@ -183,35 +185,57 @@ describe("JetStream log, that becomes another one", () => {
   const FIRST = [...puts("route.cc.", 100), ...puts("process.bbs.", 100)];
   const COMPLETE = [completionOf("route.cc."), completionOf("process.bbs.")];
 
-  it("keeps serving when its stream is deleted, until all that was complete is so in the new one", async () => {
+  it("tells each follower that its stream was made anew, though it has more entries by then", async () => {
     const server = await startServer();
     const writer = await openForTest([urlOf(server)]);
     const log = await openForTest([urlOf(server)]);
-    const router = serveFrom(log);
-    await writer.append([...FIRST, ...COMPLETE]);
-    await eventually(() => router.served.size === 202);
+    const followers = [serveFrom(log), serveFrom(log)];
+    await writer.append(puts("a.", 10));
+    for (const { served } of followers) await eventually(() => served.size === 10);
     const id = await writer.id();
+    await deleteStream(server);
+    for (const { faults } of followers) {
+      await eventually(() => faults.some((fault) => fault.includes("the stream is gone")));
+    }
+    await writer.append(puts("b.", 20));
+    expect(await writer.id()).not.toBe(id);
+    for (const follower of followers) {
+      await eventually(() => follower.served.size === 20 && !follower.served.has("a.0"));
+      expect(follower.beginnings).toBe(1);
+    }
+    expect(writer.said.some((line) => line.includes("there was no stream"))).toBe(true);
+    expect(log.said.some((line) => line.includes("the mesh log is another one"))).toBe(true);
+  });
+
+  it("drops no entry that a router serves when its stream is deleted: its writer fills the new one", async () => {
+    const server = await startServer();
+    const options = { lease: "syncer", holder: "one", logger: silentLogger };
+    const writers = await openLeasedWriters(await openForTest([urlOf(server)]), { "route.cc.": "remember" }, options);
+    onTestFinished(() => writers.close());
+    await writers.whenRole("leader", AbortSignal.timeout(10_000));
+    const writer = writers.writer("route.cc.");
+    await writer.replaceAll(puts("route.cc.", 2_000));
+    const directory = await mkdtemp(join(tmpdir(), "mesh-log-mirror-"));
+    const log = await openForTest([urlOf(server)]);
+    const mirror = await openMirror({ directory, log, logger: silentLogger });
+    onTestFinished(async () => {
+      await mirror.close();
+      await rm(directory, { recursive: true });
+    });
+    const router = serveFrom(mirror);
+    await eventually(() => router.served.size >= 2_001);
+    const id = await log.id();
     router.leastServed();
 
     await deleteStream(server);
-    await eventually(() => router.faults.some((fault) => fault.includes("the stream is gone")));
-    await writer.append(puts("route.cc.", 90, "2"));
-    expect(await writer.id()).not.toBe(id);
-    expect(writer.said.some((line) => line.includes("there was no stream"))).toBe(true);
-    await eventually(() => router.faults.some((fault) => fault.includes("route.cc, process.bbs not complete")));
-    await writer.append(COMPLETE.slice(0, 1));
-    await eventually(() => router.faults.some((fault) => fault.includes("filled yet: process.bbs not complete")));
-    expect(router.served.get("route.cc.0")).toBe("1");
-    expect(router.leastServed()).toBe(202);
-
-    await writer.append([...puts("process.bbs.", 100), ...COMPLETE.slice(1)]);
-    await eventually(() => router.served.get("route.cc.0") === "2");
-    await eventually(() => !router.served.has("route.cc.95"));
-    expect(router.leastServed()).toBe(192);
-    expect(router.beginnings).toBe(1);
-    expect(log.said.some((line) => line.includes("the mesh log is another one"))).toBe(true);
-    await writer.append([put("route.cc.new")]);
-    await eventually(() => router.served.has("route.cc.new"));
+    await eventually(async () => (await log.id()) !== id, 20_000);
+    await eventually(async () => {
+      const again = await readOnce(log, 0);
+      return again.keys.filter((key) => key.startsWith("route.cc.")).length === 2_000;
+    }, 20_000);
+    await writer.apply([put("route.cc.new"), { key: "route.cc.0", value: undefined }]);
+    await eventually(() => router.served.has("route.cc.new") && !router.served.has("route.cc.0"));
+    expect(router.leastServed()).toBeGreaterThanOrEqual(2_000);
   });
 
   it.each([

@@ -51,17 +51,6 @@ export const streamMissing = (stream: string) =>
     "none is needed: the next write makes it anew, and the writers fill it; find out who deleted it",
   );
 
-export const streamIncomplete = (stream: string, keySpaces: readonly string[]) =>
-  unavailable(
-    stream,
-    `it is another log than before (deleted, or restored), and not filled yet: ${keySpaces.join(", ")} not complete; ` +
-      "what was known goes on serving",
-    "see that the writers of these key spaces run; restart what serves them when they are gone for good",
-  );
-
-export const streamReplaced = (stream: string) =>
-  unavailable(stream, "the stream was replaced while it was read", "none is needed: the next reading begins anew");
-
 export const streamSilent = (stream: string, cause: Error) =>
   unavailable(
     stream,

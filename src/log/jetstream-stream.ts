@@ -9,7 +9,6 @@ import {
   StorageType,
   type StreamConfig,
   type StreamInfo,
-  type StreamInfoRequestOptions,
 } from "@nats-io/jetstream";
 import { asError } from "../lib/errors.js";
 import { streamMissing, streamRefused, streamUnsuitable } from "./jetstream-faults.js";
@@ -59,9 +58,8 @@ const newConfig = ({ stream, replicas, deleteMarkerTtlMs, maxBytes }: StreamSett
 export async function findStream(
   manager: JetStreamManager,
   { stream }: Pick<StreamSettings, "stream">,
-  options?: Partial<StreamInfoRequestOptions>,
 ): Promise<StreamInfo> {
-  const info = await manager.streams.info(stream, options).catch((error: unknown) => {
+  const info = await manager.streams.info(stream).catch((error: unknown) => {
     throw isMissing(error) ? streamMissing(stream) : asError(error);
   });
   const differences = differencesOf(info.config, stream);

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, headers } from "@nats-io/transport-node";
-import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
+import { DiscardPolicy, jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { eventually } from "../../test/support/eventually.js";
 import { freePort } from "../../test/support/free-port.js";
@@ -24,7 +24,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close());
 
-describeMeshLog("JetStream log", async () => {
+describeMeshLog("JetStream log", () => {
   const logs: MeshLog[] = [];
   const options = { servers: [urlOf(server)], stream: `mesh-${randomUUID()}`, replicas: 1, deleteMarkerTtlMs: 1_000 };
   const connectLog = async () => {
@@ -32,7 +32,7 @@ describeMeshLog("JetStream log", async () => {
     logs.push(log);
     return log;
   };
-  return {
+  return Promise.resolve({
     connect: connectLog,
     async forgetDeletions() {
       const log = await connectLog();
@@ -47,7 +47,7 @@ describeMeshLog("JetStream log", async () => {
     async stop() {
       await Promise.all(logs.map((log) => log.close()));
     },
-  };
+  });
 });
 
 const newStream = () => `mesh-${randomUUID()}`;
@@ -93,7 +93,7 @@ describe("JetStream log, opened", () => {
 
   it.each<[keyof StreamConfig, Partial<StreamConfig>]>([
     ["max_msgs_per_subject", { max_msgs_per_subject: -1 }],
-    ["discard", { discard: "old" as StreamConfig["discard"] }],
+    ["discard", { discard: DiscardPolicy.Old }],
     ["allow_atomic", { allow_atomic: false }],
     ["max_age", { max_age: 86_400_000_000_000 }],
     ["subjects", { subjects: ["elsewhere.>"] }],
@@ -163,13 +163,13 @@ describe("JetStream log, opened", () => {
     const secured = await startNatsServer({ settings: { ...JETSTREAM, ...settings } });
     onTestFinished(() => secured.close());
     const options = { servers: [`nats://localhost:${secured.port}`], stream: newStream(), user: "mesh" };
-    const log = await openForTest({ ...options, tls, password: "secret" });
+    const log = await openForTest({ ...options, credentials: () => ({ tls, password: "secret" }) });
     expect(await log.append([put("a.x", "1")])).toBe(1);
-    const wrong = await openForTest({ ...options, tls, password: "not-so-secret" });
+    const wrong = await openForTest({ ...options, credentials: () => ({ tls, password: "not-so-secret" }) });
     const error = await wrong.lastSequence().catch(String);
     expect(error).toMatch(/MESH_LOG_UNAVAILABLE.*[Aa]uthorization/s);
     expect(error).not.toContain("not-so-secret");
-    const bare = await openForTest({ ...options, password: "secret", tls: { caFile: tls.caFile } });
+    const bare = await openForTest({ ...options, credentials: () => ({ password: "secret", tls: { ca: tls.ca } }) });
     await expect(bare.lastSequence()).rejects.toMatchObject(UNAVAILABLE);
   });
 });
@@ -277,7 +277,7 @@ async function fakeServer(version: string): Promise<string> {
   return `nats://127.0.0.1:${address.port}`;
 }
 
-/** A server's settings that want a client certificate and a password, and the client's files. */
+/** A server's settings that want a client certificate and a password, and what the client shows. */
 async function mutualTls() {
   const directory = await mkdtemp(join(tmpdir(), "mesh-log-tls-"));
   onTestFinished(() => rm(directory, { recursive: true }));
@@ -287,21 +287,16 @@ async function mutualTls() {
     await writeFile(file, text, { mode: 0o600 });
     return file;
   };
-  const caFile = await write("ca.pem", ca);
   return {
     settings: {
       authorization: { user: "mesh", password: "secret" },
       tls: {
-        ca_file: caFile,
+        ca_file: await write("ca.pem", ca),
         cert_file: await write("server.pem", pair.certificate),
         key_file: await write("server-key.pem", pair.key),
         verify: true,
       },
     },
-    tls: {
-      caFile,
-      certFile: await write("client.pem", client.certificate),
-      keyFile: await write("client-key.pem", client.key),
-    },
+    tls: { ca, cert: client.certificate, key: client.key },
   };
 }

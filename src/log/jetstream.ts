@@ -15,7 +15,6 @@ import {
   appendUnanswered,
   noJetStream,
   payloadTooLarge,
-  streamIncomplete,
   streamLogClosed,
   streamMissing,
   streamSilent,
@@ -40,7 +39,6 @@ import {
   type MeshLog,
   type Write,
 } from "./log.js";
-import { COMPLETION_PREFIX } from "./completion.js";
 import { readStream } from "./stream-reader.js";
 
 const DAY_MS = 86_400_000;
@@ -118,8 +116,8 @@ class JetStreamLog implements MeshLog {
   #known: Known | undefined;
   /** The last end of the log that a reader reached, and when, on this process's clock: deletions up to then were told. */
   #heard: { readonly logId: string; readonly sequence: number; readonly atMs: number } | undefined;
-  /** Keys that say of a key space that it is complete, as the log has them. */
-  readonly #completions = new Set<string>();
+  /** Which log a reader was told of last. Readers that call again, after a fault, do so with the signal they had. */
+  readonly #readers = new WeakMap<AbortSignal, string>();
 
   constructor({
     stream,
@@ -301,7 +299,7 @@ class JetStreamLog implements MeshLog {
   async *follow(
     afterSequence: number,
     signal: AbortSignal,
-    { prefix = "", logId = this.#known?.id }: FollowOptions = {},
+    { prefix = "", logId = this.#readers.get(signal) ?? this.#known?.id }: FollowOptions = {},
   ): AsyncGenerator<LogBatch> {
     this.#checkOpen();
     const ending = AbortSignal.any([signal, this.#closing.signal]);
@@ -315,6 +313,7 @@ class JetStreamLog implements MeshLog {
       if (!beginning) return;
       const { connected, markerTtlMs } = beginning;
       readerId = beginning.logId;
+      this.#readers.set(signal, readerId);
       let { fromStart, endSequence } = beginning;
       if (fromStart) position = 0;
       try {
@@ -325,7 +324,7 @@ class JetStreamLog implements MeshLog {
           // The server that delivers may lag behind; and what was last may be gone by now.
           if (isLast && position < endSequence) endSequence = await this.#endOf(subjects);
           const caughtUp = isLast && position >= endSequence;
-          this.#note(readerId, entries, position, timeMs, caughtUp);
+          this.#note(readerId, position, timeMs, caughtUp);
           const told = prefix === "" ? entries : entries.filter(({ key }) => key.startsWith(prefix));
           if (told.length === 0 && !fromStart && (hasCaughtUp || !caughtUp)) continue;
           const toldMs = performance.now();
@@ -347,8 +346,7 @@ class JetStreamLog implements MeshLog {
   }
 
   /** Takes down how far the log is known. */
-  #note(logId: string, entries: readonly LogEntry[], sequence: number, timeMs: number, caughtUp: boolean): void {
-    for (const { key } of entries) if (key.startsWith(COMPLETION_PREFIX)) this.#completions.add(key);
+  #note(logId: string, sequence: number, timeMs: number, caughtUp: boolean): void {
     if (timeMs > 0 && sequence > (this.#known?.sequence ?? 0)) this.#known = { id: logId, sequence, timeMs };
     if (caughtUp) this.#heard = { logId, sequence, atMs: performance.now() };
   }
@@ -356,8 +354,7 @@ class JetStreamLog implements MeshLog {
   /** Finds out whether a reader can go on after its sequence. Throws MESH_LOG_UNAVAILABLE. */
   async #begin(position: number, readerId: string | undefined, subjects: string): Promise<Beginning> {
     return this.#asking(async (connected) => {
-      const completions = { subjects_filter: subjectsOf(this.#stream, COMPLETION_PREFIX) };
-      const info = await this.#settled(connected, await findStream(connected.manager, this.#settings, completions));
+      const info = await this.#settled(connected);
       const logId = logIdOf(info);
       const markerTtlMs = deleteMarkerTtlMs(info.config);
       const isAnother = readerId !== undefined && readerId !== logId;
@@ -369,35 +366,28 @@ class JetStreamLog implements MeshLog {
     });
   }
 
-  /** Accepts the log as it is, when nothing that is served is lost by that. */
-  async #settled(connected: Connected, info: StreamInfo): Promise<StreamInfo> {
-    const known = this.#known;
+  /** Looks at the stream, and makes it another log if it went back in time since this handle saw it. */
+  async #settled(connected: Connected): Promise<StreamInfo> {
+    const info = await findStream(connected.manager, this.#settings);
     const id = logIdOf(info);
-    const complete = Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(this.#stream.length + 1));
-    if (known?.id === id && (await this.#wentBack(connected, info, known))) {
-      this.#logger.warn(
-        { stream: this.#stream, sequence: info.state.last_seq, formerly: known.sequence },
-        "the mesh log went back in time, as a restored backup does: it is read anew",
-      );
-      this.#known = undefined;
-      await renewLogId(connected.manager, info);
-      return this.#settled(connected, await connected.manager.streams.info(this.#stream));
-    }
-    if (known && known.id !== id) {
-      const missing = [...this.#completions].filter((key) => !complete.includes(key));
-      if (missing.length > 0) {
-        throw streamIncomplete(
-          this.#stream,
-          missing.map((key) => key.slice(COMPLETION_PREFIX.length)),
+    const known = this.#known;
+    if (known?.id === id) {
+      if (!(await this.#wentBack(connected, info, known))) return info;
+      // Of several readers that notice, in this process and in others, the first one says so.
+      const isSaid = logIdOf(await findStream(connected.manager, this.#settings)) !== id;
+      if (!isSaid && this.#known === known) {
+        this.#known = undefined;
+        this.#logger.warn(
+          { stream: this.#stream, sequence: info.state.last_seq, formerly: known.sequence },
+          "the mesh log went back in time, as a restored backup does: all read it anew",
         );
+        await renewLogId(connected.manager, info);
       }
-      this.#logger.warn({ stream: this.#stream, logId: id }, "the mesh log is another one: it is read anew");
+      return this.#settled(connected);
     }
-    if (known?.id !== id) {
-      const { last_seq: sequence, last_ts: time } = info.state;
-      this.#known = { id, sequence, timeMs: sequence > 0 ? Date.parse(time) + 1 : 0 };
-    }
-    for (const key of complete) this.#completions.add(key);
+    if (known) this.#logger.warn({ stream: this.#stream, logId: id }, "the mesh log is another one: it is read anew");
+    const { last_seq: sequence, last_ts: time } = info.state;
+    this.#known = { id, sequence, timeMs: sequence > 0 ? Date.parse(time) + 1 : 0 };
     return info;
   }
 

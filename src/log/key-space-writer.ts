@@ -1,7 +1,5 @@
 import { hash } from "node:crypto";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { completionKey, completionOf } from "./completion.js";
-import type { Lease } from "./lease.js";
 import { checkWrite, type MeshLog, type Write } from "./log.js";
 
 /** A wanted value of a key; undefined wants it gone. */
@@ -20,13 +18,12 @@ export interface WriteCounts {
  * The one writer of a key space. Knows what stands in the log, and writes the differences only. Calls wait for each
  * other; what they write is in the log, durable, when they resolve.
  *
- * Throws   MESH_LEASE_LOST when another process writes the key space now: this writer is done for, and whoever goes on
- *          gets the lease again and opens another. What the log's append throws: the parts written before stand, and a later call writes what is missing.
+ * Throws   what the log's append throws: the parts written before stand, and a later call writes what is missing.
  *          A plain Error for a key outside of the key space, or a write that no log takes (checkWrite).
  */
 export interface KeySpaceWriter {
   readonly keySpace: string;
-  /** Makes these keys so, in this order, and leaves the others as they are. Refuses all of it for one bad key. */
+  /** Makes these keys so, values first, and leaves the others as they are. Refuses all of it for one bad key. */
   apply(wants: readonly Want[]): Promise<WriteCounts>;
   /**
    * Makes the whole key space so: keys that do not come up are deleted, after all others are written. When `wants`
@@ -44,29 +41,18 @@ const MAX_BATCH_BYTES = 1_048_576;
 /** After so many wants, others get their turn: a million keys without a difference must not hold them up. */
 const WANTS_PER_TURN = 1_000;
 
-export interface KeySpaceWriterOptions {
-  /** Every write is fenced by it, and the log is told when the key space is complete. For a log that is shared. */
-  readonly lease?: Lease;
-}
-
 /**
- * Reads the key space once, so that a restart with nothing new writes nothing. With a lease it is held before: what is
- * read is then what this writer will find.
+ * Reads the key space once, so that a restart with nothing new writes nothing.
  *
  * Throws   what the log's read throws; a plain Error when the key space does not end with a dot.
  */
-export async function openKeySpaceWriter(
-  log: MeshLog,
-  keySpace: string,
-  { lease }: KeySpaceWriterOptions = {},
-): Promise<KeySpaceWriter> {
+export async function openKeySpaceWriter(log: MeshLog, keySpace: string): Promise<KeySpaceWriter> {
   if (!keySpace.endsWith(".")) throw new Error(`key space ${keySpace}: it has to end with a dot`);
   const fingerprints = new Map<string, number>();
   for await (const entries of log.read(keySpace)) {
     for (const { key, value } of entries) if (value) fingerprints.set(key, fingerprint(value));
   }
-  const isComplete = lease === undefined || (await log.get(completionKey(keySpace))) !== undefined;
-  return new LogKeySpaceWriter(log, lease, keySpace, fingerprints, isComplete);
+  return new LogKeySpaceWriter(log, keySpace, fingerprints);
 }
 
 /** 52 bits of the content's hash: one change in 4.5 * 10^15 goes unseen. A number, as the map holds those best. */
@@ -77,25 +63,14 @@ function fingerprint(value: Uint8Array): number {
 class LogKeySpaceWriter implements KeySpaceWriter {
   readonly keySpace: string;
   readonly #log: MeshLog;
-  readonly #writer: Pick<MeshLog, "append">;
-  /** Whether the log knows that it has all of the key space, or need not. */
-  #isComplete: boolean;
   /** Of each key's value, as it stands in the log. */
   readonly #fingerprints: Map<string, number>;
   /** Keys of a batch whose append failed. It should have written nothing, but a connection may break after the write. */
   readonly #doubtful = new Set<string>();
   #lastCall: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    log: MeshLog,
-    lease: Lease | undefined,
-    keySpace: string,
-    fingerprints: Map<string, number>,
-    isComplete: boolean,
-  ) {
+  constructor(log: MeshLog, keySpace: string, fingerprints: Map<string, number>) {
     this.#log = log;
-    this.#writer = lease ?? log;
-    this.#isComplete = isComplete;
     this.keySpace = keySpace;
     this.#fingerprints = fingerprints;
   }
@@ -125,10 +100,6 @@ class LogKeySpaceWriter implements KeySpaceWriter {
         batch.add({ key, value: undefined });
         if (batch.isDue) await batch.proceed();
       }
-      if (this.#isComplete) return;
-      await batch.flush();
-      await this.#writer.append([completionOf(this.keySpace)]);
-      this.#isComplete = true;
     });
   }
 
@@ -156,7 +127,7 @@ class LogKeySpaceWriter implements KeySpaceWriter {
 
   async #append(writes: readonly Write[]): Promise<void> {
     try {
-      await this.#writer.append(writes);
+      await this.#log.append(writes);
     } catch (error) {
       for (const { key } of writes) this.#doubtful.add(key);
       throw error;
@@ -223,7 +194,9 @@ class DifferenceBatch {
 
   async flush(): Promise<void> {
     if (this.#pending.size === 0) return;
-    await this.#append([...this.#pending.values()].map(({ want: { key, value } }) => ({ key, value })));
+    const writes = [...this.#pending.values()].map(({ want: { key, value } }) => ({ key, value }));
+    // What replaces something is there before that goes.
+    await this.#append([...writes.filter(({ value }) => value), ...writes.filter(({ value }) => !value)]);
     for (const [key, { fingerprint: written }] of this.#pending) {
       if (written === undefined) {
         this.#fingerprints.delete(key);

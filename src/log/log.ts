@@ -48,7 +48,10 @@ export interface LogBatch {
 export interface FollowOptions {
   /** Tells of keys that begin so alone. */
   readonly prefix?: string;
-  /** The id() of the log that the sequence is of: when it is another log by now, the reading begins anew. */
+  /**
+   * The id() of the log that the sequence is of: when it is another log by now, the reading begins anew. Left out: that of
+   * the last reading with the same signal, else the one that this handle saw last.
+   */
   readonly logId?: string;
 }
 
@@ -88,7 +91,7 @@ export interface MeshLog {
 
   /**
    * Which log it is: as long as this stays, sequences mean what they meant. Another one when the log was made anew or went
-   * back to a backup.
+   * back to a backup. One that was made anew may be empty still: completion.ts tells how to see that.
    */
   id(): Promise<string>;
 

@@ -1,6 +1,5 @@
 import { AckPolicy, type ConsumerMessages, DeliverPolicy, jetstream, type JsMsg } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
-import { asError } from "../lib/errors.js";
 import type { Connected } from "./jetstream-connection.js";
 import { entryOf } from "./jetstream-message.js";
 import type { LogEntry } from "./log.js";
@@ -63,9 +62,9 @@ export async function* readStream(
   const stop = () => messages.stop();
   signal.addEventListener("abort", stop);
   try {
-    if (signal.aborted) return;
+    if (signal.aborted) stop();
     void stopOnSilence(messages);
-    if (info.num_pending === 0) yield { entries: [], isLast: true, timeMs: 0 };
+    if (info.num_pending === 0 && !signal.aborted) yield { entries: [], isLast: true, timeMs: 0 };
     yield* pieces(stream, messages);
     if (nats.isClosed() && !signal.aborted) throw new Error("the connection is gone");
   } finally {

@@ -20,7 +20,8 @@ export interface LeaseOptions {
   /** How often a holder that writes nothing else says that it is there. */
   readonly renewIntervalMs: number;
   readonly logger: Logger;
-  readonly clock: Clock;
+  /** Pauses between its looks. */
+  readonly clock: Pick<Clock, "sleep">;
 }
 
 /** What stands under the key. No holder: it was given back, and is free at once. */
@@ -41,7 +42,7 @@ export class WriterLease {
   /** The key's last write that is known; 0 for none. */
   #sequence = 0;
   #claim: Claim | undefined;
-  /** When this process heard of the last claim, by its own clock. */
+  /** When this process heard of the last claim, by a clock that never jumps. */
   #heardMs: number;
   #lastAppend: Promise<unknown> = Promise.resolve();
   /** Wakes the loop before its time. */
@@ -52,7 +53,7 @@ export class WriterLease {
     this.#log = log;
     this.#options = options;
     this.#onRole = onRole;
-    this.#heardMs = options.clock.now();
+    this.#heardMs = performance.now();
   }
 
   get role(): Role {
@@ -64,7 +65,7 @@ export class WriterLease {
     if (sequence <= this.#sequence) return;
     this.#sequence = sequence;
     this.#claim = value && parseClaim(value);
-    this.#heardMs = this.#options.clock.now();
+    this.#heardMs = performance.now();
     if (this.#role === "leader" && this.#claim?.holder !== this.#options.holder)
       this.#lose("another process took over");
     if (this.#role === "standby" && this.#isFree()) this.#wake.abort();
@@ -118,7 +119,7 @@ export class WriterLease {
 
   async #keepOrTake(): Promise<void> {
     if (this.#role === "leader") {
-      const quietMs = this.#options.clock.now() - this.#heardMs;
+      const quietMs = performance.now() - this.#heardMs;
       // A batch that was just written said it already.
       if (quietMs >= this.#options.renewIntervalMs / 2) await this.#write([]);
       return;
@@ -131,14 +132,14 @@ export class WriterLease {
   }
 
   async #write(writes: readonly Write[]): Promise<number | undefined> {
-    const { holder, ttlMs, clock } = this.#options;
+    const { holder, ttlMs } = this.#options;
     const claim: Claim = { holder, ttlMs };
     const guard: Write = { key: this.key, value: encodeClaim(claim), expectedSequence: this.#sequence };
     try {
       const last = await this.#log.append([guard, ...writes]);
       this.#sequence = Math.max(this.#sequence, last - writes.length);
       this.#claim = claim;
-      this.#heardMs = clock.now();
+      this.#heardMs = performance.now();
       return last;
     } catch (error) {
       if (!(error instanceof MeshError) || error.code !== "MESH_LOG_CONFLICT") throw error;
@@ -176,7 +177,7 @@ export class WriterLease {
 
   #untilFreeMs(): number {
     if (this.#claim === undefined || this.#claim.holder === "") return 0;
-    return this.#heardMs + this.#claim.ttlMs - this.#options.clock.now();
+    return this.#heardMs + this.#claim.ttlMs - performance.now();
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -8,6 +8,7 @@ import { parseConfig } from "../../src/config/config.js";
 import { createCertificates } from "../../src/emulator/certificates.js";
 import { type EmulatedDiego, startDiego } from "../../src/emulator/diego/emulated-diego.js";
 import { type Foundation, startFoundation } from "../../src/emulator/foundation.js";
+import type { NatsOptions } from "../../src/emulator/route-emitter/nats-link.js";
 import { type Mesh, startMesh as startJobs } from "../../src/jobs/up.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { groupOf } from "../../src/model/hosts.js";
@@ -63,10 +64,16 @@ export interface MeshOptions {
   readonly concurrency?: number;
   /** Leaves the router to a process that the test starts with the configuration file. */
   readonly separateRouter?: boolean;
+  /** Where the foundation's route-emitter registers what runs; the mesh itself does not look there. */
+  readonly nats?: NatsOptions;
 }
 
 /** To be stopped by the test that started it. */
-export async function startMesh({ concurrency = 1, separateRouter = false }: MeshOptions = {}): Promise<TestMesh> {
+export async function startMesh({
+  concurrency = 1,
+  separateRouter = false,
+  nats,
+}: MeshOptions = {}): Promise<TestMesh> {
   const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
   const logger = silentLogger;
   const certificates = await createCertificates();
@@ -75,6 +82,7 @@ export async function startMesh({ concurrency = 1, separateRouter = false }: Mes
   const foundation = await startFoundation({
     appDomains: [DOMAIN, OTHER_DOMAIN],
     diego,
+    ...(nats && { nats }),
     droplets: ["hello", "hola"].map((name) => ({
       name,
       command: [process.execPath, sample, name],

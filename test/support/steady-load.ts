@@ -1,5 +1,5 @@
 /** Requests at a steady rate whose every answer is looked at: what a change does to clients, one by one. */
-import { type Answer, Client } from "./client.js";
+import { type Answer, Client, type SampleAnswer } from "./client.js";
 import { eventually } from "./eventually.js";
 
 export interface SteadyLoadOptions {
@@ -12,6 +12,8 @@ export interface SteadyLoadOptions {
   readonly connections?: number;
   /** Sent by turns; when left out GET, and POST with a body, which a router may not send twice. */
   readonly methods?: readonly string[];
+  /** What of an answer tells who gave it; "app" when left out. */
+  readonly by?: keyof Pick<SampleAnswer, "app" | "guid">;
 }
 
 export interface SteadyLoadReport {
@@ -23,8 +25,10 @@ export interface SteadyLoadReport {
 }
 
 export interface SteadyLoad {
-  /** Resolves when the latest `count` answers all came from these apps; fails after 20 s. */
-  answeredBy(apps: readonly string[], count?: number): Promise<void>;
+  /** Who gave the latest 20 answers, a status for what was no 200; nobody before there are so many. */
+  answerers(): ReadonlySet<string>;
+  /** Resolves when the latest 20 answers came from all of these, and nobody else; fails after 20 s. */
+  answeredBy(...names: readonly string[]): Promise<void>;
   /** Resolves when so many more were answered, in whatever way. */
   more(count: number): Promise<void>;
   /** Resolves when all requests were answered. */
@@ -34,13 +38,20 @@ export interface SteadyLoad {
 const TIMEOUT_MS = 20_000;
 const TICK_MS = 5;
 const MS_PER_S = 1_000;
-const RECENT = 40;
+const RECENT = 20;
 
 export function startSteadyLoad(options: SteadyLoadOptions): SteadyLoad {
-  const { port, host, path = "/", requestsPerSecond = 200, connections = 8, methods = ["GET", "POST"] } = options;
+  const {
+    port,
+    host,
+    path = "/",
+    requestsPerSecond = 200,
+    connections = 8,
+    methods = ["GET", "POST"],
+    by = "app",
+  } = options;
   const client = new Client(port, connections);
   const failures: string[] = [];
-  /** The apps that answered last. */
   const recent: string[] = [];
   const open = new Set<Promise<void>>();
   let total = 0;
@@ -48,10 +59,10 @@ export function startSteadyLoad(options: SteadyLoadOptions): SteadyLoad {
   let slowestMs = 0;
 
   const note = (method: string, answer: Answer) => {
-    if (answer.status === 200) recent.push(answer.json.app);
+    if (answer.status === 200) recent.push(answer.json[by]);
     else {
       const { status, headers, body } = answer;
-      failures.push(`${method}: ${status} ${headers["x-cf-routererror"] ?? ""} ${body.toString()}`);
+      failures.push(`${method}: ${status} ${String(headers["x-cf-routererror"])} ${body.toString()}`);
       recent.push(String(status));
     }
     if (recent.length > RECENT) recent.shift();
@@ -77,13 +88,13 @@ export function startSteadyLoad(options: SteadyLoadOptions): SteadyLoad {
     }
   }, TICK_MS);
 
+  const answerers = () => new Set(recent.length < RECENT ? [] : recent);
+
   return {
-    async answeredBy(apps, count = 20) {
-      const wanted = new Set(apps);
-      await eventually(() => {
-        const latest = recent.slice(-count);
-        return latest.length === count && latest.every((app) => wanted.has(app)) && wanted.size === new Set(latest).size;
-      }, TIMEOUT_MS);
+    answerers,
+    async answeredBy(...names) {
+      const wanted = [...names].sort().join();
+      await eventually(() => [...answerers()].sort().join() === wanted, TIMEOUT_MS);
     },
     async more(count) {
       const goal = answered + count;
