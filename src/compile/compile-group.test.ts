@@ -94,6 +94,22 @@ describe("a compiled host", () => {
     expect(localities(compiled, `${HOST}|http1`)).toEqual(["all 4: 61000 62000 62001 62002"]);
   });
 
+  it("gives nothing to a destination without a weight beside weighted ones", () => {
+    const compiled = compile(HOST, { destinations: [to("blue", 0), to("green", 100)] });
+    expect(localities(compiled, `${HOST}|http1`)).toEqual(["green:8080 100: 62000 62001 62002"]);
+  });
+
+  it("leaves out a protocol of which nothing runs while another's serve, and keeps it when nothing runs at all", () => {
+    const destinations = (http2: string) => [to("none"), { ...to(http2), protocol: "http2" }];
+    const serving = compile(HOST, { destinations: destinations("blue") });
+    expect([...serving.clusters.keys()]).toEqual([`${HOST}|http2`]);
+    expect([...serving.endpoints.keys()]).toEqual([`${HOST}|http2`]);
+    expect(new Set(routes(serving))).toEqual(new Set([`* /: ${HOST}|http2`]));
+    const silent = compile(HOST, { destinations: destinations("none") });
+    expect([...silent.endpoints.keys()]).toEqual([`${HOST}|http1`, `${HOST}|http2`]);
+    expect(new Set(routes(silent))).toEqual(new Set([`* /: ${HOST}|http1`]));
+  });
+
   it("has a cluster without endpoints when nothing runs", () => {
     const compiled = compile(HOST, { destinations: [to("none")] });
     expect(localities(compiled, `${HOST}|http1`)).toEqual([]);

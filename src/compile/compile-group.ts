@@ -1,5 +1,5 @@
 /** One group of hosts of the routing table as Envoy's resources: route configuration, clusters, endpoints. */
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { anyPack, type Any, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import {
@@ -68,6 +68,21 @@ export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | und
       : (routesByHost.get(host) ?? []),
     retryPolicy: retryPolicy(RETRY_UNSENT),
   }));
+  return { routes: compileRoutes(group, virtualHosts), clusters, endpoints };
+}
+
+/**
+ * The routes of a group that has none. A request that waits for the routes of a host that has just gone gets these, and
+ * goes on as one of a host that never was: to its wildcards, or to a 404. Envoy has no answer for it in "there are none".
+ */
+export function compileAbsence(group: string): EncodedResource {
+  return compileRoutes(group, []);
+}
+
+function compileRoutes(
+  group: string,
+  virtualHosts: NonNullable<MessageInitShape<typeof RouteConfigurationSchema>["virtualHosts"]>,
+): EncodedResource {
   const routes = create(RouteConfigurationSchema, {
     name: group,
     virtualHosts,
@@ -75,7 +90,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | und
     typedPerFilterConfig: FILTERS_OFF,
     ignorePortInHostMatching: true,
   });
-  return { routes: encodeResource(RouteConfigurationSchema, group, routes), clusters, endpoints };
+  return encodeResource(RouteConfigurationSchema, group, routes);
 }
 
 /** No request has these in its path, and Envoy would refuse the whole host for them. */
@@ -83,14 +98,19 @@ function isMatchable({ path }: PathRoute): boolean {
   return !/[?#]/.test(path);
 }
 
-/** A share with nothing running sends nobody to a 503: the others take its part. */
+/**
+ * A share with nothing running sends nobody to a 503: the others take its part. A pool of such shares is left out where
+ * another serves, and not told that it is empty: requests go to it until Envoy has the routes that leave it out.
+ */
 function poolsOf(host: string, { path, balancing, shares }: PathRoute): readonly Pool[] {
-  return UPSTREAM_PROTOCOLS.flatMap((protocol) => {
+  const pools = UPSTREAM_PROTOCOLS.flatMap((protocol) => {
     const members = shares.filter((share) => share.protocol === protocol);
     if (members.length === 0) return [];
     const serving = members.filter(({ endpoints }) => endpoints.length > 0);
     return { name: clusterName(host, path, protocol), protocol, balancing, shares: serving };
   });
+  const serving = pools.filter((pool) => pool.shares.length > 0);
+  return serving.length > 0 ? serving : pools;
 }
 
 /** The Envoy routes of one path: for methods that may be sent again, then for the others. */
@@ -135,11 +155,12 @@ const SAFE_METHODS = ["POST", "PUT", "PATCH", "DELETE", "CONNECT"].map((method) 
 function clusterSpecifier(pools: readonly Pool[], balancing: Balancing) {
   const [only] = pools;
   if (pools.length === 1 && only) return { case: "cluster" as const, value: only.name };
-  const clusters = pools
-    .map(({ name, shares }) => ({ name, weight: shares.reduce((sum, { weight }) => sum + weight, 0) }))
-    .filter(({ weight }) => weight > 0);
   // With nothing running any pool gives the answer for that: 503.
-  if (clusters.length === 0 && only) return { case: "cluster" as const, value: only.name };
+  if (only?.shares.length === 0) return { case: "cluster" as const, value: only.name };
+  const clusters = pools.map(({ name, shares }) => ({
+    name,
+    weight: shares.reduce((sum, { weight }) => sum + weight, 0),
+  }));
   // A client that stays with one endpoint has to stay with its protocol, too.
   const useHashPolicy = { case: "useHashPolicy" as const, value: { value: true } };
   const value = { clusters, ...(balancing.algorithm === "hash" && { randomValueSpecifier: useHashPolicy }) };

@@ -66,6 +66,8 @@ function bootstrapJson(options: BootstrapOptions) {
     stats_config: { stats_matcher: { inclusion_list: { patterns: STATS.map((prefix) => ({ prefix })) } } },
     deferred_stat_options: { enable_deferred_creation_stats: true },
     dynamic_resources: {
+      // Clusters come on demand. This is for those that the agent sends unasked: before routes that change over to them.
+      cds_config: ADS,
       ads_config: {
         api_type: "DELTA_GRPC",
         transport_api_version: "V3",

@@ -7,6 +7,12 @@ import type { RoutingTable } from "../model/routing-table.js";
 /** Pause before a log that failed is followed again. */
 const RETRY_MS = 1_000;
 
+/**
+ * Who is behind reads of each key what it is by now: what replaces a route may come long after its deletion. So what moved
+ * is told when the table is up to date; at the latest after this, since a log that is written all the time may run ahead.
+ */
+const MAX_BEHIND_MS = 1_000;
+
 export interface TableFeed {
   /** Resolves when the table holds the log as it was at the start. */
   readonly complete: Promise<void>;
@@ -32,22 +38,35 @@ export function feedTable(
   /** The sequence that `seen` leads to: one that was interrupted begins anew. */
   let seenSequence = 0;
 
+  /** Groups that moved and were not told yet, and what will tell of them at the latest. */
+  let untold = new Set<string>();
+  let timer: NodeJS.Timeout | undefined;
+
+  function tell(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    const moved = untold;
+    untold = new Set();
+    if (moved.size > 0) onMoved(moved);
+  }
+
   function take({ entries, caughtUp, fromStart }: LogBatch): void {
     if (fromStart && sequence > 0) seen = new Set();
     for (const { key } of entries) seen?.add(key);
     const last = entries.at(-1)?.sequence;
     if (seen) seenSequence = last ?? seenSequence;
     else sequence = last ?? sequence;
-    const moved = new Set(table.apply(entries));
+    for (const group of table.apply(entries)) untold.add(group);
     if (seen && caughtUp) {
       const current = seen;
       const gone = [...table.keys()].filter((key) => !current.has(key));
-      for (const group of table.apply(gone.map((key) => ({ key, value: undefined })))) moved.add(group);
+      for (const group of table.apply(gone.map((key) => ({ key, value: undefined })))) untold.add(group);
       seen = undefined;
       sequence = seenSequence;
       seenSequence = 0;
     }
-    if (moved.size > 0) onMoved(moved);
+    if (caughtUp) tell();
+    else if (untold.size > 0) timer ??= setTimeout(tell, MAX_BEHIND_MS);
     if (caughtUp) complete();
   }
 
@@ -65,6 +84,7 @@ export function feedTable(
         await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
+    clearTimeout(timer);
   }
 
   return {

@@ -88,6 +88,16 @@ describe("KeySpaceWriter.apply", () => {
     expect([...writer.keys()].toSorted()).toEqual([`${SPACE}a`, `${SPACE}b`, `${SPACE}e`]);
   });
 
+  it("writes every value before the first deletion, over several batches", async () => {
+    const { log, writer } = await openWriter();
+    const old = Array.from({ length: 1_000 }, (_, index) => want(`old-${index}`, "1"));
+    await writer.apply(old);
+    log.batches.length = 0;
+    await writer.apply([...old.map(({ key }) => ({ key, value: undefined })), want("new", "1")]);
+    expect(log.batches.length).toBeGreaterThan(1);
+    expect(log.batches[0]?.[0]?.key).toBe(`${SPACE}new`);
+  });
+
   it("lets the last want of a key count", async () => {
     const { log, writer } = await openWriter();
     await writer.apply([want("a", "1")]);

@@ -77,8 +77,11 @@ class LogKeySpaceWriter implements KeySpaceWriter {
 
   async apply(wants: readonly Want[]): Promise<WriteCounts> {
     for (const want of wants) this.#check(want);
+    // What replaces something is there before that goes, also when the change takes several batches.
+    const latest = [...new Map(wants.map((want) => [want.key, want])).values()];
+    const newBeforeGone = [...latest.filter(({ value }) => value), ...latest.filter(({ value }) => !value)];
     return this.#inTurn(async (batch) => {
-      for (const want of wants) {
+      for (const want of newBeforeGone) {
         batch.add(want);
         if (batch.isDue) await batch.proceed();
       }
@@ -194,9 +197,7 @@ class DifferenceBatch {
 
   async flush(): Promise<void> {
     if (this.#pending.size === 0) return;
-    const writes = [...this.#pending.values()].map(({ want: { key, value } }) => ({ key, value }));
-    // What replaces something is there before that goes.
-    await this.#append([...writes.filter(({ value }) => value), ...writes.filter(({ value }) => !value)]);
+    await this.#append([...this.#pending.values()].map(({ want: { key, value } }) => ({ key, value })));
     for (const [key, { fingerprint: written }] of this.#pending) {
       if (written === undefined) {
         this.#fingerprints.delete(key);

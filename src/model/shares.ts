@@ -21,15 +21,18 @@ export interface Member {
   readonly endpoints: readonly Endpoint[];
 }
 
-/** The shares of a route: one for each weighted destination; without weights as in equalShares. */
+/**
+ * The shares of a route: one for each weighted destination; without weights as in equalShares. Beside weighted ones a
+ * destination without a weight gets nothing: no share of Envoy's has the weight 0.
+ */
 export function routeShares(members: readonly Member[]): readonly Share[] {
-  const isWeighted = members.some(({ destination }) => destination.weight > 0);
-  const parts = members.map(({ destination, endpoints }) => ({
+  const weighted = members.filter(({ destination }) => destination.weight > 0);
+  const parts = (weighted.length > 0 ? weighted : members).map(({ destination, endpoints }) => ({
     protocol: protocolOf(destination),
     destination,
     endpoints,
   }));
-  if (!isWeighted) return equalShares(parts);
+  if (weighted.length === 0) return equalShares(parts);
   return joined(
     parts.map(({ destination, ...part }) => ({ ...part, name: shareName(destination), weight: destination.weight })),
   );

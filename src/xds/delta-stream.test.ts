@@ -8,33 +8,44 @@ import type { ResourceType } from "./resources.js";
 const SCOPES = "scopes";
 const CLUSTERS = "clusters";
 const ENDPOINTS = "endpoints";
+const ROUTES = "routes";
 
 /** A world of resources that tests change, and a proxy's stream that looks at it. */
 class Bench {
   readonly scopes = new Map<string, string>();
   readonly clusters = new Map<string, string>();
   readonly endpoints = new Map<string, string>();
+  readonly routes = new Map<string, string>();
+  /** Clusters as they were before they went. */
+  readonly former = new Map<string, string>();
   readonly sent: DeltaResponse[] = [];
   readonly refused: Refusal[] = [];
+  lingerMs = 0;
   nowMs = 1_000;
   stream = this.connect();
 
   connect(): DeltaStream {
+    const resource = (held: Map<string, string>) => (name: string) => {
+      const version = held.get(name);
+      return version === undefined ? undefined : { name, version, body: Buffer.from(version) };
+    };
     const type = (typeUrl: string, held: Map<string, string>, more: Partial<ResourceType>): ResourceType => ({
       typeUrl,
-      get: (name) => {
-        const version = held.get(name);
-        return version === undefined ? undefined : { name, version, body: Buffer.from(version) };
-      },
+      get: resource(held),
       groupOf: (name) => name.split("|")[0] ?? name,
       delivery: { mode: "onDemand" },
       ...more,
     });
     return new DeltaStream(
       [
-        type(CLUSTERS, this.clusters, { followedBy: ENDPOINTS }),
+        type(CLUSTERS, this.clusters, { followedBy: ENDPOINTS, usedBy: ROUTES, former: resource(this.former) }),
         type(ENDPOINTS, this.endpoints, {}),
-        type(SCOPES, this.scopes, { delivery: { mode: "eager", names: () => this.scopes.keys() } }),
+        type(ROUTES, this.routes, {
+          uses: { typeUrl: CLUSTERS, names: (name) => [...this.clusters.keys()].filter((one) => one.startsWith(name)) },
+        }),
+        type(SCOPES, this.scopes, {
+          delivery: { mode: "eager", names: () => this.scopes.keys(), lingerMs: this.lingerMs },
+        }),
       ],
       { send: (response) => this.sent.push(response), refused: (refusal) => this.refused.push(refusal) },
     );
@@ -87,7 +98,7 @@ describe("a delta stream", () => {
   it("sends on-demand types by name only, and says of a name that it does not exist", () => {
     const bench = new Bench();
     bench.clusters.set("a|1", "v1");
-    expect(bench.request({ typeUrl: CLUSTERS })).toEqual([]);
+    expect(names(bench.request({ typeUrl: CLUSTERS }))).toEqual([{ typeUrl: CLUSTERS, sent: [], removed: [] }]);
     expect(names(bench.request({ typeUrl: CLUSTERS, resourceNamesSubscribe: ["a|1", "b|1"] }))).toEqual([
       { typeUrl: CLUSTERS, sent: ["a|1"], removed: ["b|1"] },
     ]);
@@ -123,6 +134,7 @@ describe("a delta stream", () => {
   it("leaves what ceased to exist with the proxy until it is retired, and sends it when it is back", () => {
     const bench = new Bench();
     bench.clusters.set("a|1", "v1").set("b|1", "v1");
+    bench.request({ typeUrl: ROUTES });
     bench.request({ typeUrl: CLUSTERS, resourceNamesSubscribe: ["a|1", "b|1"] });
     bench.clusters.delete("a|1");
     expect(bench.change("a", "b")).toEqual([]);
@@ -132,6 +144,79 @@ describe("a delta stream", () => {
     expect(bench.stream.vanished(CLUSTERS)).toEqual([]);
     bench.clusters.set("a|1", "v1");
     expect(names(bench.change("a"))).toEqual([{ typeUrl: CLUSTERS, sent: ["a|1"], removed: [] }]);
+  });
+
+  it("retires nothing that routes may still lead to: before the proxy told of them, or confirmed the latest", () => {
+    const bench = new Bench();
+    const subscribed = { typeUrl: CLUSTERS, resourceNamesSubscribe: ["a|1"], initialResourceVersions: { "a|1": "v1" } };
+    bench.request(subscribed);
+    expect(bench.stream.vanished(CLUSTERS)).toEqual([]);
+    bench.routes.set("a", "v2");
+    const [sent] = bench.request({
+      typeUrl: ROUTES,
+      resourceNamesSubscribe: ["a"],
+      initialResourceVersions: { a: "v1" },
+    });
+    const retire = () => {
+      bench.stream.retire(CLUSTERS, ["a|1"], bench.nowMs);
+      return names(bench.take());
+    };
+    expect(retire()).toEqual([]);
+    bench.nack(sent, "no");
+    expect(retire()).toEqual([]);
+    bench.routes.set("a", "v3");
+    const [mended] = bench.change("a");
+    expect(bench.stream.vanished(CLUSTERS)).toEqual([]);
+    bench.ack(mended);
+    expect(bench.stream.vanished(CLUSTERS)).toEqual(["a|1"]);
+    expect(retire()).toEqual([{ typeUrl: CLUSTERS, sent: [], removed: ["a|1"] }]);
+  });
+
+  it("retires what routes led to that the proxy does not ask for any more", () => {
+    const bench = new Bench();
+    bench.clusters.set("a|1", "v1");
+    bench.routes.set("a", "v1");
+    bench.request({ typeUrl: CLUSTERS, resourceNamesSubscribe: ["a|1"] });
+    bench.request({ typeUrl: ROUTES, resourceNamesSubscribe: ["a"] });
+    bench.clusters.delete("a|1");
+    bench.change("a");
+    expect(bench.stream.vanished(CLUSTERS)).toEqual([]);
+    bench.request({ typeUrl: ROUTES, resourceNamesUnsubscribe: ["a"] });
+    expect(bench.stream.vanished(CLUSTERS)).toEqual(["a|1"]);
+  });
+
+  it("gives a proxy that goes by older routes what they name, as it last was, and retires it later", () => {
+    const bench = new Bench();
+    bench.former.set("a|1", "v1");
+    bench.request({ typeUrl: ROUTES });
+    const asked = { typeUrl: CLUSTERS, resourceNamesSubscribe: ["a|1"] };
+    expect(names(bench.request(asked))).toEqual([{ typeUrl: CLUSTERS, sent: ["a|1"], removed: [] }]);
+    expect(bench.change("a")).toEqual([]);
+    expect(bench.stream.vanished(CLUSTERS)).toEqual(["a|1"]);
+  });
+
+  it("gives unasked what new routes lead to and the old ones did not, before them", () => {
+    const bench = new Bench();
+    bench.clusters.set("a|1", "v1").set("a|2", "v1");
+    bench.routes.set("a", "v1");
+    bench.request({ typeUrl: CLUSTERS });
+    // What the first routes lead to is asked for, by requests that go there.
+    expect(names(bench.request({ typeUrl: ROUTES, resourceNamesSubscribe: ["a"] }))).toEqual([
+      { typeUrl: ROUTES, sent: ["a"], removed: [] },
+    ]);
+    bench.clusters.set("a|3", "v1");
+    bench.routes.set("a", "v2");
+    expect(names(bench.change("a"))).toEqual([
+      { typeUrl: CLUSTERS, sent: ["a|3"], removed: [] },
+      { typeUrl: ROUTES, sent: ["a"], removed: [] },
+    ]);
+    bench.clusters.set("a|3", "v2");
+    expect(names(bench.change("a"))).toEqual([{ typeUrl: CLUSTERS, sent: ["a|3"], removed: [] }]);
+    // A proxy that comes back does not ask for it, and says that it has it.
+    bench.stream = bench.connect();
+    bench.clusters.set("a|3", "v3");
+    const versions = { typeUrl: CLUSTERS, resourceNamesSubscribe: ["*"], initialResourceVersions: { "a|3": "v2" } };
+    expect(names(bench.request(versions))).toEqual([{ typeUrl: CLUSTERS, sent: ["a|3"], removed: [] }]);
   });
 
   it("keeps what is back before it was retired", () => {
@@ -160,6 +245,24 @@ describe("a delta stream", () => {
     bench.nowMs += 100;
     bench.stream.flush(bench.nowMs);
     expect(names(bench.take())).toEqual([{ typeUrl: SCOPES, sent: ["b", "c"], removed: [] }]);
+  });
+
+  it("tells late that something of an eager type is gone, and not at all when it is back by then", () => {
+    const bench = new Bench();
+    bench.lingerMs = 2_000;
+    bench.stream = bench.connect();
+    bench.scopes.set("a", "1").set("b", "1");
+    const [first] = bench.request({ typeUrl: SCOPES });
+    bench.ack(first);
+    bench.scopes.clear();
+    expect(bench.change("a", "b")).toEqual([]);
+    expect(bench.stream.flush(bench.nowMs)).toBe(bench.nowMs + 2_000);
+    bench.nowMs += 1_000;
+    bench.scopes.set("b", "1");
+    expect(bench.change("a", "b")).toEqual([]);
+    bench.nowMs += 1_000;
+    expect(names(bench.change())).toEqual([{ typeUrl: SCOPES, sent: [], removed: ["a"] }]);
+    expect(bench.stream.flush(bench.nowMs)).toBeUndefined();
   });
 
   it("sends endpoints at once while scopes wait", () => {

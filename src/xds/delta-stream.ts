@@ -58,6 +58,10 @@ interface TypeState {
   readonly refusals: Map<string, Refusal>;
   /** Held by the proxy, of an on-demand type, and no longer there. */
   readonly vanished: Set<string>;
+  /** Of each resource that refers to others, what it refers to in the version that the proxy holds. */
+  readonly uses: Map<string, ReadonlySet<string>>;
+  /** Of an eager type: what is gone, and when the proxy is told; the first to be told comes first. */
+  readonly leaving: Map<string, number>;
   /** It asked for everything, and waits to hear, were it that there is nothing. */
   answerDue: boolean;
   wasComplete: boolean;
@@ -101,12 +105,13 @@ export class DeltaStream {
       subscription.unsubscribe(name);
       state.pending.delete(name);
       state.vanished.delete(name);
+      state.uses.delete(name);
     }
     // Nobody named on the first request means everything.
     const asksAll = !known && request.resourceNamesSubscribe.length === 0;
     if (asksAll || request.resourceNamesSubscribe.includes("*")) {
       subscription.wantAll();
-      state.answerDue = subscription.wantsAll;
+      state.answerDue = true;
       for (const name of subscription.names()) state.pending.add(name);
     }
     for (const name of request.resourceNamesSubscribe) {
@@ -129,19 +134,32 @@ export class DeltaStream {
     }
   }
 
-  /** What the proxy holds of an on-demand type that no longer exists. */
+  /** What the proxy holds of an on-demand type that no longer exists, and that nothing it goes by refers to. */
   vanished(typeUrl: string): readonly string[] {
-    return [...(this.#states.get(typeUrl)?.vanished ?? [])];
+    const state = this.#states.get(typeUrl);
+    if (!state || state.vanished.size === 0) return [];
+    const { type } = state.subscription;
+    if (type.usedBy === undefined) return [...state.vanished];
+    const users = this.#states.get(type.usedBy);
+    // A proxy that has just come back has not told yet by which it goes.
+    if (!users) return [];
+    const unconfirmed = unconfirmedNames(users);
+    const isUsed = (name: string) =>
+      [...users.subscription.namesOf(type.groupOf(name))].some((user) => unconfirmed.has(user));
+    return [...state.vanished].filter((name) => !isUsed(name));
   }
 
   /**
-   * Tells the proxy to drop what vanished. Envoy never asks again for a name that was removed, so its subscription
-   * stays: the resource is sent as soon as it exists again.
+   * Tells the proxy to drop those of `names` that are vanished still. Envoy never asks again for a name that was removed,
+   * so its subscription stays: the resource is sent as soon as it exists again.
    */
   retire(typeUrl: string, names: readonly string[], nowMs: number): void {
     const state = this.#states.get(typeUrl);
-    const gone = names.filter((name) => state?.vanished.delete(name));
-    if (state && gone.length > 0) this.#send(state, [], gone, nowMs);
+    const vanished = new Set(this.vanished(typeUrl));
+    const gone = names.filter((name) => vanished.has(name));
+    if (!state || gone.length === 0) return;
+    for (const name of gone) state.vanished.delete(name);
+    this.#send(state, [], gone, nowMs);
   }
 
   /** Sends what may be sent now. Returns the time in ms to call again at; undefined when nothing waits for time. */
@@ -181,6 +199,10 @@ export class DeltaStream {
     }
     const eager = state.subscription.wantsAll;
     if (eager) {
+      for (const [name, dueMs] of state.leaving) {
+        if (dueMs > nowMs) break;
+        state.pending.add(name);
+      }
       if (state.unanswered.size >= windowOf(state)) return undefined;
       const dueMs = state.lastAnswerMs + EAGER_PAUSE_FACTOR * state.lastPushTookMs;
       if (state.pending.size < EAGER_BATCH && state.pending.size > 0 && nowMs < dueMs) return dueMs;
@@ -190,6 +212,7 @@ export class DeltaStream {
       if (eager && state.unanswered.size >= windowOf(state)) return undefined;
     }
     if (state.answerDue) this.#send(state, [], [], nowMs);
+    for (const dueMs of state.leaving.values()) return dueMs;
     return undefined;
   }
 
@@ -204,17 +227,45 @@ export class DeltaStream {
       const resource = subscription.type.get(name);
       if (resource) {
         state.vanished.delete(name);
+        state.leaving.delete(name);
+        this.#giveWhatItUses(state, name, nowMs);
         if (resource.version !== held) changed.push(resource);
         continue;
       }
+      if (subscription.wantsAll) {
+        if (held !== undefined && mayLeave(state, name, nowMs)) removed.push(name);
+        continue;
+      }
       // Gone. Of an on-demand type only those who have nothing yet are told: they wait for an answer.
-      if (subscription.wantsAll ? held !== undefined : held === "?") removed.push(name);
+      const former = held === "?" ? subscription.type.former?.(name) : undefined;
+      if (former) changed.push(former);
+      if (held === "?" && !former) removed.push(name);
       else if (held !== undefined && held !== "") state.vanished.add(name);
     }
     if (changed.length + removed.length === 0) return;
     for (const { name } of changed) refusals.delete(name);
     this.#resendFollowers(subscription.type, changed);
     this.#send(state, changed, removed, nowMs);
+  }
+
+  /** New ones before what refers to them: a proxy that had to ask could do so when there is nobody to answer. */
+  #giveWhatItUses({ subscription, uses }: TypeState, name: string, nowMs: number): void {
+    const { type } = subscription;
+    const used = type.uses && this.#states.get(type.uses.typeUrl);
+    if (!type.uses || !used) return;
+    const before = uses.get(name);
+    const names = new Set(type.uses.names(name));
+    uses.set(name, names);
+    if (!before || !used.subscription.takesUnasked) return;
+    const lacking = [...names].filter((one) => !before.has(one) && !used.subscription.heldVersion(one));
+    for (const one of lacking) {
+      used.subscription.subscribe(one);
+      used.pending.add(one);
+    }
+    if (lacking.length === 0) return;
+    this.#flushType(used, nowMs);
+    const followers = this.#states.get(used.subscription.type.followedBy ?? "");
+    if (followers) this.#flushType(followers, nowMs);
   }
 
   #resendFollowers(type: ResourceType, changed: readonly { name: string }[]): void {
@@ -279,6 +330,22 @@ function isSettled({ pending, unanswered, retries }: TypeState): boolean {
   return pending.size === 0 && unanswered.size === 0 && retries.length === 0;
 }
 
+/** Of these resources the proxy may go by another version than there is, or not know that they are gone. */
+function unconfirmedNames({ pending, unanswered, retries, refusals }: TypeState): ReadonlySet<string> {
+  const sent = [...unanswered.values()].flatMap(({ names }) => names.map(([name]) => name));
+  return new Set([...pending, ...sent, ...retries.flat(), ...refusals.keys()]);
+}
+
+/** Whether the proxy may be told now that a resource of an eager type is gone; takes down when it may, the first time. */
+function mayLeave({ subscription, leaving }: TypeState, name: string, nowMs: number): boolean {
+  const { delivery } = subscription.type;
+  const lingerMs = delivery.mode === "eager" ? delivery.lingerMs : 0;
+  const dueMs = leaving.get(name) ?? nowMs + lingerMs;
+  if (dueMs > nowMs) leaving.set(name, dueMs);
+  else leaving.delete(name);
+  return dueMs <= nowMs;
+}
+
 /** How many responses of an eager type may be without an answer before the next one. */
 function windowOf({ pending }: TypeState): number {
   return pending.size >= EAGER_BATCH ? EAGER_WINDOW : 1;
@@ -292,6 +359,8 @@ function newState(type: ResourceType): TypeState {
     retries: [],
     refusals: new Map(),
     vanished: new Set(),
+    uses: new Map(),
+    leaving: new Map(),
     answerDue: false,
     wasComplete: false,
     pushes: 0,

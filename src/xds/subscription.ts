@@ -7,6 +7,7 @@ export class Subscription {
   readonly #held = new Map<string, string>();
   readonly #names = new Map<string, Set<string>>();
   #wantsAll = false;
+  #takesUnasked = false;
 
   constructor(type: ResourceType) {
     this.type = type;
@@ -21,13 +22,24 @@ export class Subscription {
     return this.#wantsAll;
   }
 
+  /** The proxy takes names that it did not ask for. */
+  get takesUnasked(): boolean {
+    return this.#takesUnasked;
+  }
+
+  /** For everything that the proxy is to have: of an eager type all there is, of one on demand what the server thinks best. */
   wantAll(): void {
+    this.#takesUnasked = true;
     this.#wantsAll = this.type.delivery.mode === "eager";
   }
 
   /** Takes over what a reconnecting proxy says it holds. */
   resume(versions: Iterable<readonly [string, string]>): void {
-    for (const [name, version] of versions) this.#held.set(name, version);
+    for (const [name, version] of versions) {
+      this.#held.set(name, version);
+      // What it was given unasked it does not ask for now, either.
+      if (this.type.delivery.mode === "onDemand") this.subscribe(name);
+    }
   }
 
   subscribe(name: string): void {

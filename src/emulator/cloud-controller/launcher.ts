@@ -1,10 +1,16 @@
 import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Diego, RunningInstance } from "../diego/diego.js";
 import { desiredProcess, lrpProcessGuid } from "./desired-process.js";
 import type { App, Process } from "./records.js";
 import type { Store } from "./store.js";
 
 const ROLLING_TIMEOUT_MS = 300_000;
+/**
+ * Between an instance that runs and the end of the one that it replaces: Cloud Controller looks at its deployments every
+ * 5 s, and routers learn of the new instance meanwhile.
+ */
+const RETIRE_PAUSE_MS = 500;
 
 type Ending = "running" | "replaced" | "failed";
 
@@ -139,6 +145,7 @@ export class Launcher {
       () => true,
       () => false,
     );
+    if (isRunning) await delay(RETIRE_PAUSE_MS, undefined, { signal: this.#closing.signal }).catch(() => undefined);
     return this.#inTurn(process.appGuid, async () => {
       if (process.version !== version || !this.#isStarted(process)) return "replaced";
       if (isRunning) {
