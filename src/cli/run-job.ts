@@ -2,11 +2,14 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
 import { type ApiServer, serveApi, serveApiOnSocket, serveHealthAlone } from "../api/job-api.js";
+import { keysThatNeedRestart } from "../config/changes.js";
 import { type Config, readConfig, requireFiles, type Section } from "../config/config.js";
 import { jobView } from "../jobs/job-view.js";
 import { type Mesh, startMesh } from "../jobs/up.js";
+import { asError } from "../lib/errors.js";
 import { createLogger } from "../lib/logger.js";
 import { packageVersion } from "./package-version.js";
+import { onReloadSignal } from "./reload-signal.js";
 import { stopSignal } from "./stop-signals.js";
 
 /** Runs until the process is asked to end. */
@@ -20,6 +23,7 @@ export async function runJob(
   const config = only([...sections, ...helpers], await readConfig(file, sections));
   await requireFiles(config, file);
   const logger = createLogger(config.logLevel, pino.destination(1));
+  onReloadSignal(() => reload());
   const version = packageVersion();
   logger.info({ job: name, version, config: file, node: process.version }, "starting");
   let mesh: Mesh | undefined;
@@ -43,6 +47,19 @@ export async function runJob(
     logger.info({ job: name }, "stopped");
   } finally {
     await Promise.all(servers.map((server) => server.close()));
+  }
+
+  async function reload(): Promise<void> {
+    try {
+      const read = only([...sections, ...helpers], await readConfig(file, sections));
+      logger.setLevel(read.logLevel);
+      const keys = keysThatNeedRestart(config, read);
+      logger.info({ config: file, logLevel: read.logLevel }, "the configuration was read again");
+      if (keys.length > 0) logger.warn({ config: file, keys }, `needs a restart: ${keys.join(", ")}`);
+    } catch (error) {
+      logger.error({ config: file }, `${asError(error).message}\n  until then: it goes on with what it read before`);
+    }
+    await mesh?.reloadCredentials();
   }
 }
 

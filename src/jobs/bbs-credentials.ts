@@ -1,12 +1,13 @@
-import { readFile } from "node:fs/promises";
 import type { DiegoConfig } from "../config/config.js";
+import type { BbsCredentials } from "../sources/diego/endpoint.js";
+import type { Credentials } from "./credentials.js";
 
-/** The PEM texts of the files that the section names. */
-export async function bbsCredentials(
-  config: DiegoConfig,
-): Promise<Readonly<Record<"ca" | "certificate" | "key", string>>> {
-  const [ca = "", certificate = "", key = ""] = await Promise.all(
-    [config.caFile, config.certificateFile, config.keyFile].map((file) => readFile(file, "utf8")),
-  );
-  return { ca, certificate, key };
+/** The PEM texts of the files that the section names, as they are now. */
+export function bbsCredentials(config: DiegoConfig, credentials: Credentials): Promise<() => BbsCredentials> {
+  const { caFile, certificateFile, keyFile } = config;
+  return credentials.follow({
+    section: "diego",
+    files: { caFile, certificateFile, keyFile },
+    make: (texts) => ({ ca: texts.caFile, certificate: texts.certificateFile, key: texts.keyFile }),
+  });
 }

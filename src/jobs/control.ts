@@ -6,6 +6,7 @@ import type { MeshLog } from "../log/log.js";
 import { diegoSource } from "../sources/diego/diego-source.js";
 import { startCopilot } from "./copilot.js";
 import { bbsCredentials } from "./bbs-credentials.js";
+import type { Credentials } from "./credentials.js";
 import { startNats } from "./nats.js";
 import type { JobWriters, OpenLog } from "./open-log.js";
 import { type SourceJob, type SourceJobs, startSource } from "./source-job.js";
@@ -14,6 +15,7 @@ import { type SourceJob, type SourceJobs, startSource } from "./source-job.js";
 export async function startControl(
   { diego, nats, copilot }: Pick<Config, "diego" | "nats" | "copilot">,
   { log, openWriters }: OpenLog,
+  credentials: Credentials,
   logger: Logger,
 ): Promise<SourceJobs> {
   const started: SourceJob[] = [];
@@ -33,15 +35,15 @@ export async function startControl(
         logger,
       );
       opened.push(writers);
-      if (diego) started.push(await startDiego(diego, log, writers, logger));
-      if (nats) started.push(await startNats(nats, log, writers, logger));
+      if (diego) started.push(await startDiego(diego, log, writers, credentials, logger));
+      if (nats) started.push(await startNats(nats, log, writers, credentials, logger));
     }
     if (copilot) {
       const { copilotRoutes, copilotAssociations } = KEY_SPACES;
       const keySpaces = { [copilotRoutes]: "refuse", [copilotAssociations]: "refuse" } as const;
       const writers = await openWriters("copilot", keySpaces, logger);
       opened.push(writers);
-      started.push(await startCopilot(copilot, log, writers, logger));
+      started.push(await startCopilot(copilot, log, writers, credentials, logger));
     }
     return { jobs: started, stop };
   } catch (error) {
@@ -50,9 +52,15 @@ export async function startControl(
   }
 }
 
-async function startDiego(config: DiegoConfig, log: MeshLog, writers: JobWriters, logger: Logger): Promise<SourceJob> {
+async function startDiego(
+  config: DiegoConfig,
+  log: MeshLog,
+  writers: JobWriters,
+  credentials: Credentials,
+  logger: Logger,
+): Promise<SourceJob> {
   const source = diegoSource({
-    ...(await bbsCredentials(config)),
+    credentials: await bbsCredentials(config, credentials),
     urls: config.urls,
     resyncIntervalMs: config.resyncIntervalMs,
     // After a restart, what a list lacks may only be late: the log says what was there.

@@ -1,5 +1,4 @@
 /** The copilot API of the istio-control: served by the process that holds its lease, so that what is pushed is written. */
-import { readFile } from "node:fs/promises";
 import type { CopilotConfig } from "../config/config.js";
 import { KEY_SPACES } from "../entries/keys.js";
 import { systemClock } from "../lib/clock.js";
@@ -8,6 +7,7 @@ import type { Logger } from "../lib/logger.js";
 import type { MeshLog } from "../log/log.js";
 import { type CopilotServer, serveCopilot } from "../sources/copilot/copilot.js";
 import type { SourceStatus } from "../sources/source.js";
+import type { Credentials } from "./credentials.js";
 import type { JobWriters } from "./open-log.js";
 import type { SourceJob } from "./source-job.js";
 
@@ -22,16 +22,22 @@ export async function startCopilot(
   config: CopilotConfig,
   log: MeshLog,
   writers: JobWriters,
+  credentials: Credentials,
   logger: Logger,
 ): Promise<SourceJob> {
-  const [ca = "", certificate = "", key = ""] = await Promise.all(
-    [config.caFile, config.certificateFile, config.keyFile].map((file) => readFile(file, "utf8")),
-  );
+  const { caFile, certificateFile, keyFile } = config;
+  let server: CopilotServer | undefined;
+  const certificates = await credentials.follow({
+    section: "copilot",
+    files: { caFile, certificateFile, keyFile },
+    make: (texts) => ({ ca: texts.caFile, certificate: texts.certificateFile, key: texts.keyFile }),
+    onReplaced: (replacement) => server?.useCertificates(replacement),
+  });
   const serve = () =>
     serveCopilot({
       listen: { address: config.listenAddress, port: config.port },
       vipListen: { address: config.vipListenAddress, port: config.vipPort },
-      certificates: { ca, certificate, key },
+      certificates: certificates(),
       vipCidr: config.vipCidr,
       log,
       routes: writers.writer(KEY_SPACES.copilotRoutes),
@@ -40,7 +46,7 @@ export async function startCopilot(
     });
   const ending = new AbortController();
   const { signal } = ending;
-  let server: CopilotServer | undefined = writers.role === "leader" ? await serve() : undefined;
+  if (writers.role === "leader") server = await serve();
   let lastError: string | undefined;
 
   async function run(): Promise<void> {

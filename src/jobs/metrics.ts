@@ -70,6 +70,41 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
   measure("mirror_behind_writes", "Writes of the log that the router does not have yet", [], ({ router }, set) => {
     if (router?.mirror?.logSequence !== undefined) set(Math.max(0, router.mirror.logSequence - router.mirror.sequence));
   });
+  measure("source_requests", "Requests that a source sent in the last minute", ["source"], ({ sources }, set) => {
+    for (const { name, requests } of sources) if (requests) set(requests.lastMinute, { source: name });
+  });
+  measure(
+    "source_rate_limit_remaining",
+    "Requests that the platform still allows a source in the current interval, as far as it says",
+    ["source"],
+    ({ sources }, set) => {
+      for (const { name, requests } of sources) {
+        if (requests?.rateLimitRemaining !== undefined) set(requests.rateLimitRemaining, { source: name });
+      }
+    },
+  );
+  measure(
+    "credentials_replaced_total",
+    "New certificates and secrets that were taken since the process started",
+    [],
+    ({ credentials }, set) => set(credentials.replacedCount),
+  );
+  measure(
+    "credentials_refused",
+    "1 for a file whose present contents can't be used: those of before are",
+    ["file"],
+    ({ credentials }, set) => {
+      for (const key of credentials.refused) set(1, { file: key });
+    },
+  );
+  measure(
+    "certificate_end_timestamp_seconds",
+    "Unix time when a certificate that is in use ends",
+    ["file"],
+    ({ credentials }, set) => {
+      for (const [key, ms] of Object.entries(credentials.certificateEndsMs)) set(ms / MS_PER_SECOND, { file: key });
+    },
+  );
   measure("router_ready", "1 once Envoy has confirmed a complete table", [], ({ router }, set) => {
     if (router) set(router.isReady ? 1 : 0);
   });

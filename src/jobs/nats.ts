@@ -1,12 +1,13 @@
 /** Registrations from NATS into the log. */
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import type { NatsConfig } from "../config/config.js";
 import { KEY_SPACES } from "../entries/keys.js";
 import type { Logger } from "../lib/logger.js";
 import type { MeshLog } from "../log/log.js";
+import type { NatsCredentials } from "../sources/nats/connection.js";
 import { natsSource } from "../sources/nats/nats-source.js";
+import type { Credentials } from "./credentials.js";
 import type { JobWriters } from "./open-log.js";
 import { type SourceJob, startSource } from "./source-job.js";
 
@@ -14,24 +15,15 @@ export async function startNats(
   config: NatsConfig,
   log: MeshLog,
   writers: JobWriters,
+  credentials: Credentials,
   logger: Logger,
 ): Promise<SourceJob> {
   const { servers, user, staleThresholdMs, pruneIntervalMs, registerIntervalMs, pingIntervalMs, maxRegistrations } =
     config;
-  const [ca, certificate, key] = await Promise.all([config.caFile, config.certificateFile, config.keyFile].map(read));
-  const password = config.password ?? (await read(config.passwordFile))?.trim();
-  const token = (await read(config.tokenFile))?.trim();
-  const tls = {
-    ...(ca !== undefined && { ca }),
-    ...(certificate !== undefined && { certificate }),
-    ...(key !== undefined && { key }),
-  };
   const source = natsSource({
     servers,
-    ...(Object.keys(tls).length > 0 && { tls }),
     ...(user !== undefined && { user }),
-    ...(password !== undefined && { password }),
-    ...(token !== undefined && { token }),
+    credentials: await natsCredentials(config, credentials),
     nodeId: `cf-mesh-${randomUUID()}`,
     hosts: ownAddresses(),
     staleThresholdMs,
@@ -45,8 +37,25 @@ export async function startNats(
   return startSource(source, KEY_SPACES.natsRegistrations, writers);
 }
 
-async function read(file: string | undefined): Promise<string | undefined> {
-  return file === undefined ? undefined : readFile(file, "utf8");
+function natsCredentials(config: NatsConfig, credentials: Credentials): Promise<() => NatsCredentials> {
+  const { caFile, certificateFile, keyFile, passwordFile, tokenFile } = config;
+  return credentials.follow({
+    section: "nats",
+    files: { caFile, certificateFile, keyFile, passwordFile, tokenFile },
+    make({ caFile: ca, certificateFile: certificate, keyFile: key, passwordFile: fromFile, tokenFile: token }) {
+      const password = config.password ?? fromFile;
+      const tls = {
+        ...(ca !== undefined && { ca }),
+        ...(certificate !== undefined && { certificate }),
+        ...(key !== undefined && { key }),
+      };
+      return {
+        ...(Object.keys(tls).length > 0 && { tls }),
+        ...(password !== undefined && { password }),
+        ...(token !== undefined && { token }),
+      };
+    },
+  });
 }
 
 /** IPv4 addresses of this machine that others reach. */

@@ -1,7 +1,6 @@
 /** The mesh log that the configuration names, and the writers of its key spaces. */
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { readFile } from "node:fs/promises";
 import type { JetStreamConfig, LogConfig } from "../config/config.js";
 import type { Logger } from "../lib/logger.js";
 import { openEmbeddedLog } from "../log/embedded.js";
@@ -9,6 +8,7 @@ import { openJetStreamLog } from "../log/jetstream.js";
 import { openKeySpaceWriter } from "../log/key-space-writer.js";
 import { type LeasedWriters, type OnStandby, openLeasedWriters } from "../log/leased-writers.js";
 import type { MeshLog } from "../log/log.js";
+import type { Credentials } from "./credentials.js";
 
 export interface OpenLog extends Pick<MeshLog, "close"> {
   readonly log: MeshLog;
@@ -24,7 +24,11 @@ export interface OpenLog extends Pick<MeshLog, "close"> {
 
 export type JobWriters = Pick<LeasedWriters, "close" | "role" | "whenRole" | "writer">;
 
-export async function openLog({ directory, jetstream }: LogConfig, logger: Logger): Promise<OpenLog> {
+export async function openLog(
+  { directory, jetstream }: LogConfig,
+  credentials: Credentials,
+  logger: Logger,
+): Promise<OpenLog> {
   if (directory !== undefined) {
     const log = await openEmbeddedLog({ directory, logger });
     return {
@@ -35,7 +39,7 @@ export async function openLog({ directory, jetstream }: LogConfig, logger: Logge
     };
   }
   if (!jetstream) throw new Error("the configuration was checked to name a log");
-  const log = await openJetStreamLog({ ...(await jetStreamOptions(jetstream)), logger });
+  const log = await openJetStreamLog({ ...(await jetStreamOptions(jetstream, credentials)), logger });
   const holder = `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
   return {
     log,
@@ -68,22 +72,26 @@ async function openSoleWriters(log: MeshLog, keySpaces: readonly string[]): Prom
   };
 }
 
-async function jetStreamOptions(config: JetStreamConfig) {
-  const { servers, stream, replicas, user, deleteMarkerTtlMs, maxBytes, caFile, certificateFile, keyFile } = config;
-  const [password, token] = await Promise.all([config.passwordFile, config.tokenFile].map(textOf));
-  const tls = {
-    ...(caFile !== undefined && { caFile }),
-    ...(certificateFile !== undefined && { certFile: certificateFile }),
-    ...(keyFile !== undefined && { keyFile }),
-  };
+async function jetStreamOptions(config: JetStreamConfig, credentials: Credentials) {
+  const { servers, stream, replicas, user, deleteMarkerTtlMs, maxBytes } = config;
+  const { caFile, certificateFile, keyFile, passwordFile, tokenFile } = config;
   return {
     ...{ servers, stream, replicas, deleteMarkerTtlMs, maxBytes, user },
-    ...(Object.keys(tls).length > 0 && { tls }),
-    ...(password !== undefined && { password: password.trim() }),
-    ...(token !== undefined && { token: token.trim() }),
+    credentials: await credentials.follow({
+      section: "log.jetstream",
+      files: { caFile, certificateFile, keyFile, passwordFile, tokenFile },
+      make({ caFile: ca, certificateFile: cert, keyFile: key, passwordFile: password, tokenFile: token }) {
+        const tls = {
+          ...(ca !== undefined && { ca }),
+          ...(cert !== undefined && { cert }),
+          ...(key !== undefined && { key }),
+        };
+        return {
+          ...(Object.keys(tls).length > 0 && { tls }),
+          ...(password !== undefined && { password }),
+          ...(token !== undefined && { token }),
+        };
+      },
+    }),
   };
-}
-
-async function textOf(file: string | undefined): Promise<string | undefined> {
-  return file === undefined ? undefined : readFile(file, "utf8");
 }

@@ -1,5 +1,4 @@
 /** The route-syncer: routes from Cloud Controller; where it has Diego too, sooner, and without Cloud Controller for a while. */
-import { readFile } from "node:fs/promises";
 import type { CloudControllerConfig, DiegoConfig } from "../config/config.js";
 import { KEY_SPACES } from "../entries/keys.js";
 import { systemClock } from "../lib/clock.js";
@@ -7,6 +6,7 @@ import type { Logger } from "../lib/logger.js";
 import { cloudControllerSource, type CloudControllerSource } from "../sources/cloud-controller/cloud-controller.js";
 import { type DesiredWatch, desiredWatch } from "../sources/diego/desired-watch.js";
 import { bbsCredentials } from "./bbs-credentials.js";
+import type { Credentials } from "./credentials.js";
 import { OpinionJudge } from "./opinion-judge.js";
 import type { OpenLog } from "./open-log.js";
 import { type SourceJob, type SourceJobs, startSource } from "./source-job.js";
@@ -23,13 +23,14 @@ const LOOK_MS = 100;
 export async function startRouteSyncer(
   { cloudController, diego }: RouteSyncerConfig,
   { log, openWriters }: OpenLog,
+  credentials: Credentials,
   logger: Logger,
 ): Promise<SourceJobs> {
-  const source = cloudControllerSource(await sourceOptions(cloudController, logger));
+  const source = cloudControllerSource(await sourceOptions(cloudController, credentials, logger));
   const watch =
     diego &&
     desiredWatch({
-      ...(await bbsCredentials(diego)),
+      credentials: await bbsCredentials(diego, credentials),
       urls: diego.urls,
       onHint: (hint) => source.refresh(hint),
       readKnown: () => log.read(KEY_SPACES.cloudControllerRoutes),
@@ -77,21 +78,21 @@ function judged(watching: SourceJob, source: CloudControllerSource, watch: Desir
   };
 }
 
-async function sourceOptions(config: CloudControllerConfig, logger: Logger) {
-  const { clientId, requestsPerSecond, resyncIntervalMs } = config;
-  const [ca, certificate, key, secret] = await Promise.all(
-    [config.caFile, config.certificateFile, config.keyFile, config.clientSecretFile].map(textOf),
-  );
+async function sourceOptions(config: CloudControllerConfig, credentials: Credentials, logger: Logger) {
+  const { clientId, requestsPerSecond, resyncIntervalMs, caFile, certificateFile, keyFile, clientSecretFile } = config;
   return {
     apiUrls: [config.url].flat(),
     ...(config.uaaUrl !== undefined && { uaaUrls: [config.uaaUrl].flat() }),
-    ...(ca !== undefined && { ca }),
-    ...(certificate !== undefined && key !== undefined && { clientCertificate: { certificate, key } }),
-    ...{ clientId, clientSecret: secret?.trim() ?? config.clientSecret ?? "" },
+    clientId,
+    credentials: await credentials.follow({
+      section: "cloudController",
+      files: { caFile, certificateFile, keyFile, clientSecretFile },
+      make: ({ caFile: ca, certificateFile: certificate, keyFile: key, clientSecretFile: secret }) => ({
+        clientSecret: secret ?? config.clientSecret ?? "",
+        ...(ca !== undefined && { ca }),
+        ...(certificate !== undefined && key !== undefined && { clientCertificate: { certificate, key } }),
+      }),
+    }),
     ...{ requestsPerSecond, resyncIntervalMs, logger, clock: systemClock },
   };
-}
-
-async function textOf(file: string | undefined): Promise<string | undefined> {
-  return file === undefined ? undefined : readFile(file, "utf8");
 }

@@ -14,6 +14,17 @@ export interface SourceStatus {
   readonly lastSyncMs: number | undefined;
   /** Message of the fault that made it retry; undefined while all is well. */
   readonly lastError: string | undefined;
+  /** Left out by sources that nobody limits. */
+  readonly requests?: RequestUsage;
+}
+
+/** What a source asks of a platform that limits its clients. */
+export interface RequestUsage {
+  /** Requests sent. */
+  readonly lastMinute: number;
+  /** Requests that the platform allows in its interval; undefined where it says nothing of a limit. */
+  readonly rateLimit: number | undefined;
+  readonly rateLimitRemaining: number | undefined;
 }
 
 export interface Source {

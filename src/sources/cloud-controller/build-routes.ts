@@ -1,6 +1,7 @@
 /** From a page of routes to values of the mesh log. */
 import { encodeRoute } from "../../entries/entries.js";
 import type { AppFacts, Directory } from "./directory.js";
+import { givingWay } from "./giving-way.js";
 import { type FetchList, readApps, readSpaces, takeDomains } from "./lookups.js";
 import type { Refusals } from "./refusals.js";
 import { type CcRoute, check, guidOf, type Page, RouteSchema } from "./resources.js";
@@ -39,7 +40,7 @@ export async function buildRoutes(page: Page, context: BuildContext, options: Bu
   takeDomains(page, directory, refusals);
   const refused: (string | undefined)[] = [];
   const routes: CcRoute[] = [];
-  for (const resource of page.resources) {
+  for await (const resource of givingWay(page.resources)) {
     const route = refusals.accept("route", check(RouteSchema, resource));
     if (route) routes.push(route);
     else refused.push(guidOf(resource));
@@ -47,7 +48,7 @@ export async function buildRoutes(page: Page, context: BuildContext, options: Bu
   await learnApps(routes, context, options);
   await learnSpaces(routes, context);
   const built: BuiltRoute[] = [];
-  for (const route of routes) {
+  for await (const route of givingWay(routes)) {
     const entry = routeEntry(route, directory);
     if (entry) {
       built.push({ guid: route.guid, appGuids: appGuidsOf(route), value: encodeRoute(entry) });

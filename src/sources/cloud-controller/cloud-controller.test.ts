@@ -94,10 +94,11 @@ const logger = createLogger("debug", {
 
 async function run(options: Partial<CloudControllerOptions> = {}): Promise<Running> {
   const { apiUrl, clientId, clientSecret } = cf.foundation;
+  const credentials = { clientSecret };
   const source = cloudControllerSource({
     apiUrls: [apiUrl],
     clientId,
-    clientSecret,
+    credentials: () => credentials,
     requestsPerSecond: 50,
     logger,
     ...options,
@@ -408,7 +409,11 @@ describe("when the platform fails", () => {
   });
 
   it.each([
-    ["an unknown client", { clientSecret: "wrong" }, /UAA at .*no token for client "cf-mesh".*401/],
+    [
+      "an unknown client",
+      { credentials: () => ({ clientSecret: "wrong" }) },
+      /UAA at .*no token for client "cf-mesh".*401/,
+    ],
     ["no UAA", { uaaUrls: ["http://127.0.0.1:1"] }, /UAA at http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/],
     [
       "no Cloud Controller",
@@ -427,7 +432,7 @@ describe("when the platform fails", () => {
     await cf.close();
     const narrow = { id: "narrow", secret: "s3cret", authorities: ["cloud_controller.read"] };
     cf = await startEmulatedFoundation({ clock: systemClock, clients: [narrow] });
-    const { source } = await run({ clientId: narrow.id, clientSecret: narrow.secret });
+    const { source } = await run({ clientId: narrow.id, credentials: () => ({ clientSecret: narrow.secret }) });
     await eventually(() => source.status.state === "retrying");
     expect(source.status.lastError).toMatch(/would see only a part.*cloud_controller\.global_auditor/s);
   });

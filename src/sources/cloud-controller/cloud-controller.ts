@@ -7,14 +7,18 @@
 import { KEY_SPACES } from "../../entries/keys.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import type { Logger } from "../../lib/logger.js";
-import type { Source, SourceStatus } from "../source.js";
+import type { Source } from "../source.js";
 import { Alarm } from "./alarm.js";
 import { CcClient } from "./cc-client.js";
 import { Follower } from "./follower.js";
-import { type HttpOptions, openAgent } from "./http.js";
-import { RequestBudget, type RequestUsage } from "./request-budget.js";
+import { type HttpCredentials, openAgent } from "./http.js";
+import { RequestBudget } from "./request-budget.js";
 import type { RefreshHint } from "./route-sync.js";
 import { StatusBoard } from "./status-board.js";
+
+export interface CloudControllerCredentials extends HttpCredentials {
+  readonly clientSecret: string;
+}
 
 export interface CloudControllerOptions {
   /** One or more that stand in for each other: when one fails, the next is asked. */
@@ -23,11 +27,8 @@ export interface CloudControllerOptions {
   readonly uaaUrls?: readonly string[];
   /** A UAA client with the authority cloud_controller.global_auditor. */
   readonly clientId: string;
-  readonly clientSecret: string;
-  /** PEM; the system's CAs where left out. */
-  readonly ca?: string;
-  /** PEM, for a Cloud Controller behind mutual TLS. */
-  readonly clientCertificate?: HttpOptions["clientCertificate"];
+  /** Asked for each token and at each connection, so that new ones need no restart; another object where they changed. */
+  readonly credentials: () => CloudControllerCredentials;
   /** Requests to the Cloud Controller on average while nothing changes, full reads included; 2 where left out. */
   readonly requestsPerSecond?: number;
   /** From the end of one full read to the start of the next, at least; 60,000 where left out. */
@@ -40,12 +41,7 @@ export interface CloudControllerOptions {
   readonly clock?: Clock;
 }
 
-export interface CloudControllerStatus extends SourceStatus {
-  readonly requests: RequestUsage;
-}
-
 export interface CloudControllerSource extends Source {
-  readonly status: CloudControllerStatus;
   /** Reads these now instead of at the next turn: someone else saw that they changed. */
   refresh(hint: RefreshHint): void;
 }

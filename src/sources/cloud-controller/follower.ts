@@ -22,6 +22,10 @@ export interface FollowerSettings {
   readonly clock: Clock;
 }
 
+/** Pages that a full read asks for at a time when somebody waits for it: more would crowd others out. */
+const FULL_READ_CONCURRENCY = 4;
+/** Of one that only makes sure: it leaves room for what changes meanwhile. */
+const ROUTINE_CONCURRENCY = 1;
 const MIN_BACKOFF_MS = 250;
 const MAX_BACKOFF_MS = 10_000;
 /** Events tell of most changes, so they are looked for so many times as often as updated routes. */
@@ -97,7 +101,7 @@ export class Follower {
             pageSize,
           });
         }
-        await this.#readAll(sync);
+        await this.#readAll(sync, FULL_READ_CONCURRENCY);
       });
       if (pauseMs === undefined) return sync;
       await clock.sleep(pauseMs, signal);
@@ -117,7 +121,7 @@ export class Follower {
       await clock.sleep(notBeforeMs - clock.now(), this.#stop.signal);
       if (this.#stop.signal.aborted) return;
       const failedMs = await this.#attempt("full read", backoff, async () => {
-        const changed = await this.#readAll(sync);
+        const changed = await this.#readAll(sync, early ? FULL_READ_CONCURRENCY : ROUTINE_CONCURRENCY);
         if (changed) needless.reset();
         else if (early) notBeforeMs = clock.now() + needless.next();
       });
@@ -191,7 +195,7 @@ export class Follower {
   }
 
   /** Returns whether it changed anything. */
-  async #readAll(sync: RouteSync): Promise<boolean> {
+  async #readAll(sync: RouteSync, concurrency: number): Promise<boolean> {
     const { clock, budget, logger } = this.#settings;
     const startedMs = clock.now();
     let requestCount = 0;
@@ -206,6 +210,7 @@ export class Follower {
         onFailed: (fault, retryInMs) => this.#board.failed("full read", fault, retryInMs),
         onWorked: () => this.#board.worked("full read"),
       }),
+      concurrency,
     );
     const { written, deleted, unchanged } = await this.#writing.run(() => sync.commit(read));
     budget.fullReadTook(requestCount);

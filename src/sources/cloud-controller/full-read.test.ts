@@ -33,7 +33,8 @@ function platform(routes: () => readonly unknown[], byGuid: (guid: string) => un
   };
 }
 
-const fullRead = (fetch: FetchList) => new FullRead({ fetch, refusals: new Refusals(silentLogger), pageSize: 100 });
+const fullRead = (fetch: FetchList) =>
+  new FullRead({ fetch, refusals: new Refusals(silentLogger), pageSize: 100, concurrency: 4 });
 const guidsOf = (read: FullRead) => [...read.entries].map(([guid]) => guid);
 
 describe("a full read", () => {

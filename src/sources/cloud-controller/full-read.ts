@@ -3,6 +3,7 @@ import { buildRoutes, type BuiltRoute } from "./build-routes.js";
 import { type AppFacts, Directory } from "./directory.js";
 import { readWholeList } from "./list.js";
 import { batches, type FetchList, takeApp, takeProcess, takeSpaces } from "./lookups.js";
+import { givingWay } from "./giving-way.js";
 import { PackedEntries } from "./packed-entries.js";
 import type { Refusals } from "./refusals.js";
 import type { Page } from "./resources.js";
@@ -13,10 +14,9 @@ export interface FullReadOptions {
   readonly fetch: FetchList;
   readonly refusals: Refusals;
   readonly pageSize: number;
+  /** Pages of one list asked for at a time. */
+  readonly concurrency: number;
 }
-
-/** Pages of one list asked for at a time: more would crowd others out of the Cloud Controller. */
-const CONCURRENCY = 4;
 
 export class FullRead {
   /** Values of all routes, by guid. */
@@ -50,11 +50,11 @@ export class FullRead {
     await this.#readList("/v3/spaces", { include: "organization" }, (page) =>
       takeSpaces(page, this.directory, refusals),
     );
-    await this.#readList("/v3/apps", {}, (page) => {
-      for (const resource of page.resources) takeApp(resource, this.directory, refusals);
+    await this.#readList("/v3/apps", {}, async (page) => {
+      for await (const resource of givingWay(page.resources)) takeApp(resource, this.directory, refusals);
     });
-    await this.#readList("/v3/processes", {}, (page) => {
-      for (const resource of page.resources) takeProcess(resource, this.directory, refusals);
+    await this.#readList("/v3/processes", {}, async (page) => {
+      for await (const resource of givingWay(page.resources)) takeProcess(resource, this.directory, refusals);
     });
     for (const [guid, facts] of this.#newerApps) this.directory.setApp(guid, facts);
     await this.#readList("/v3/routes", { include: "domain" }, (page) => this.#takeRoutes(page));
@@ -103,7 +103,7 @@ export class FullRead {
   }
 
   async #readList(path: string, query: Query, take: (page: Page) => Promise<void> | void): Promise<void> {
-    const { fetch, pageSize } = this.#options;
-    await readWholeList((more) => fetch(path, more), { query, pageSize, concurrency: CONCURRENCY }, take);
+    const { fetch, pageSize, concurrency } = this.#options;
+    await readWholeList((more) => fetch(path, more), { query, pageSize, concurrency }, take);
   }
 }

@@ -1,14 +1,20 @@
 /** One HTTP exchange that ends in a JSON answer or a MeshError. */
-import { Agent, request } from "undici";
+import { Agent, buildConnector, request } from "undici";
 import { asError } from "../../lib/errors.js";
 import { malformedAnswer, RateLimited, requestRefused, serverFailed, unreachable } from "./faults.js";
 import type { RateLimit } from "./request-budget.js";
 
+/** PEM texts. */
+export interface HttpCredentials {
+  /** Of the CA that issued the servers' certificates; the system's CAs where left out. */
+  readonly ca?: string;
+  /** For servers that want mutual TLS. */
+  readonly clientCertificate?: { readonly certificate: string; readonly key: string };
+}
+
 export interface HttpOptions {
-  /** PEM; the system's CAs where left out. */
-  readonly ca?: string | undefined;
-  /** PEM, for servers that want mutual TLS. */
-  readonly clientCertificate?: { readonly certificate: string; readonly key: string } | undefined;
+  /** Asked at each connection; another object where they changed. */
+  readonly credentials: () => HttpCredentials;
   /** For the head of an answer, and between two pieces of its body. */
   readonly requestTimeoutMs: number;
 }
@@ -38,18 +44,30 @@ const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const MAX_CONNECTIONS = 8;
 /** Where a 429 doesn't say how long to wait. */
 const DEFAULT_RETRY_AFTER_MS = 5_000;
+/** The longest that Cloud Controllers count requests for; one that says more has a broken clock, or is none. */
+const MAX_LIMIT_MS = 3_600_000;
 
-export function openAgent({ ca, clientCertificate, requestTimeoutMs }: HttpOptions): Agent {
+export function openAgent({ credentials, requestTimeoutMs }: HttpOptions): Agent {
+  let made = { of: credentials(), connect: connector(credentials()) };
   return new Agent({
     connections: MAX_CONNECTIONS,
     headersTimeout: requestTimeoutMs,
     bodyTimeout: requestTimeoutMs,
     maxResponseSize: MAX_ANSWER_BYTES,
-    connect: {
-      timeout: CONNECT_TIMEOUT_MS,
-      ...(ca !== undefined && { ca }),
-      ...(clientCertificate && { cert: clientCertificate.certificate, key: clientCertificate.key }),
+    connect(options, callback) {
+      const of = credentials();
+      if (of !== made.of) made = { of, connect: connector(of) };
+      made.connect(options, callback);
     },
+  });
+}
+
+/** One for each set of credentials: it keeps TLS sessions, which would go on showing an old certificate. */
+function connector({ ca, clientCertificate }: HttpCredentials): buildConnector.connector {
+  return buildConnector({
+    timeout: CONNECT_TIMEOUT_MS,
+    ...(ca !== undefined && { ca }),
+    ...(clientCertificate && { cert: clientCertificate.certificate, key: clientCertificate.key }),
   });
 }
 
@@ -104,7 +122,7 @@ function parseJson(text: string, server: string, what: string): unknown {
 /** Retry-After in seconds, or the Cloud Controller's X-RateLimit-Reset: Unix seconds by the clock of the Date header. */
 function retryAfterMs(headers: Headers): number {
   const seconds = Number.parseInt(textOf(headers["retry-after"]), 10);
-  if (seconds >= 0) return seconds * 1000;
+  if (seconds >= 0) return Math.min(seconds * 1000, MAX_LIMIT_MS);
   return resetsInMs(headers) ?? DEFAULT_RETRY_AFTER_MS;
 }
 
@@ -120,7 +138,7 @@ function rateLimitOf(headers: Headers): RateLimit | undefined {
 function resetsInMs(headers: Headers): number | undefined {
   const resetMs = Number.parseInt(textOf(headers["x-ratelimit-reset"]), 10) * 1000;
   const waitMs = resetMs - Date.parse(textOf(headers["date"]));
-  return Number.isNaN(waitMs) ? undefined : Math.max(0, waitMs);
+  return Number.isNaN(waitMs) ? undefined : Math.min(Math.max(0, waitMs), MAX_LIMIT_MS);
 }
 
 /** What the Cloud Controller ({errors:[{title,detail}]}) or the UAA ({error,error_description}) says about a refusal. */

@@ -1,5 +1,6 @@
 /** How often the Cloud Controller may be asked, and how often it was. */
 import type { Clock } from "../../lib/clock.js";
+import type { RequestUsage } from "../source.js";
 
 /** What the Cloud Controller's X-RateLimit headers say; it tells `remaining` in steps of a tenth, rounded down. */
 export interface RateLimit {
@@ -7,14 +8,6 @@ export interface RateLimit {
   readonly remaining: number;
   /** Milliseconds from the answer until `remaining` starts over. */
   readonly resetsInMs: number;
-}
-
-/** For the status of the source. */
-export interface RequestUsage {
-  readonly lastMinute: number;
-  /** undefined where the Cloud Controller limits nobody, or not this client. */
-  readonly rateLimit: number | undefined;
-  readonly rateLimitRemaining: number | undefined;
 }
 
 export interface BudgetOptions {

@@ -105,7 +105,7 @@ async function synced(...guids: string[]) {
     clock: systemClock,
     pageSize: 100,
   });
-  const resync = async () => sync.commit(await sync.readAll(platform.fetch));
+  const resync = async () => sync.commit(await sync.readAll(platform.fetch, 4));
   await resync();
   platform.asked.length = 0;
   return { platform, writer, sync, resync, logLines };

@@ -85,10 +85,13 @@ export class RouteSync {
     this.#routes.add(routeGuids);
   }
 
-  /** Reads everything, beside whatever else goes on; writes nothing. Throws when any part of it fails. */
-  async readAll(fetch: FetchList): Promise<FullRead> {
+  /**
+   * Reads everything, so many pages at a time, beside whatever else goes on; writes nothing. Throws when any part of it
+   * fails.
+   */
+  async readAll(fetch: FetchList, concurrency: number): Promise<FullRead> {
     const { refusals, pageSize } = this.#options;
-    const read = new FullRead({ fetch, refusals, pageSize });
+    const read = new FullRead({ fetch, refusals, pageSize, concurrency });
     this.#fullRead = read;
     try {
       await read.run(() => this.#writtenGuids());

@@ -8,7 +8,8 @@ import type { Servers } from "./servers.js";
 
 export interface UaaClient {
   readonly clientId: string;
-  readonly clientSecret: string;
+  /** Asked for each token. */
+  readonly credentials: () => { readonly clientSecret: string };
 }
 
 const TokenSchema = z.object({
@@ -54,7 +55,7 @@ export class TokenSource {
 
   async #ask(uaaUrl: string, signal: AbortSignal): Promise<string> {
     const server = `UAA at ${uaaUrl}`;
-    const { clientId, clientSecret } = this.#client;
+    const { clientId, credentials } = this.#client;
     const askedAtMs = this.#clock.now();
     const answer = await exchange(
       this.#agent,
@@ -62,7 +63,7 @@ export class TokenSource {
         server,
         url: new URL(`${uaaUrl}/oauth/token`),
         headers: {},
-        form: { grant_type: "client_credentials", client_id: clientId, client_secret: clientSecret },
+        form: { grant_type: "client_credentials", client_id: clientId, client_secret: credentials().clientSecret },
       },
       signal,
     );

@@ -620,6 +620,23 @@ describe("who may call", () => {
     expect(await client.call(method.health, {})).toMatchObject({ healthy: true });
   });
 
+  it("changes with the certificates, and connections that are open stay", async () => {
+    const served = await serve();
+    onTestFinished(() => served.close());
+    const before = newClient({}, served);
+    expect(await before.call(method.health, {})).toMatchObject({ healthy: true });
+
+    const others = await createCertificates();
+    served.useCertificates({ ca: others.ca, ...others.server });
+    const theirs = await others.issue({ commonName: "cloud-controller", usages: ["client"] });
+    const after = new CopilotClient(served.port, clientTls({ ca: others.ca, ...theirs }));
+    onTestFinished(() => after.close());
+    expect(await after.call(method.health, {})).toMatchObject({ healthy: true });
+    const ofOldCa = clientTls({ ca: others.ca, ...clientKeyPair });
+    expect(await failed(new CopilotClient(served.port, ofOldCa))).toBe(status.UNAVAILABLE);
+    expect(await before.call(method.health, {})).toMatchObject({ healthy: true });
+  });
+
   it("speaks TLS 1.2 at least, with copilot's cipher suites", async () => {
     const rsa = await selfSignedRsa();
     const second = await serve({ certificates: { ca: certificates.ca, ...rsa } });

@@ -44,6 +44,8 @@ export interface CopilotServer {
   readonly vipPort: number;
   /** `lastSyncMs` is the last BulkSync of this run. */
   readonly status: SourceStatus;
+  /** For connections from now on; those that are open stay. They must be known to fit. */
+  useCertificates(certificates: CopilotCertificates): void;
   /** Calls under way are answered, and what they change is written. */
   close(): Promise<void>;
 }
@@ -84,6 +86,9 @@ export async function serveCopilot(options: CopilotOptions): Promise<CopilotServ
       get status(): SourceStatus {
         const lastError = store.lastFault?.message;
         return { state: lastError === undefined ? "following" : "retrying", lastSyncMs, lastError };
+      },
+      useCertificates(replacement) {
+        credentials.replace(replacement);
       },
       close,
     };

@@ -15,8 +15,8 @@ export interface CopilotCertificates {
 const CIPHERS = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256";
 
 /** Throws MESH_CONFIG_INVALID for PEMs that do not fit. */
-export function mutualTls({ ca, certificate, key }: CopilotCertificates): ServerCredentials {
-  const options: SecureContextOptions = { ca, cert: certificate, key, ciphers: CIPHERS, minVersion: "TLSv1.2" };
+export function mutualTls(certificates: CopilotCertificates): MutualTls {
+  const options = contextOptions(certificates);
   try {
     createSecureContext(options);
   } catch (thrown) {
@@ -31,10 +31,19 @@ export function mutualTls({ ca, certificate, key }: CopilotCertificates): Server
   return new MutualTls(options);
 }
 
-/** ServerCredentials.createSsl lets nobody choose the cipher suites and the least version. */
-class MutualTls extends ServerCredentials {
+function contextOptions({ ca, certificate, key }: CopilotCertificates): SecureContextOptions {
+  return { ca, cert: certificate, key, ciphers: CIPHERS, minVersion: "TLSv1.2" };
+}
+
+/** ServerCredentials.createSsl lets nobody choose the cipher suites and the least version, nor replace what it has. */
+export class MutualTls extends ServerCredentials {
   constructor(options: SecureContextOptions) {
     super({ requestCert: true, rejectUnauthorized: true }, options);
+  }
+
+  /** From the next connection on; those that are open stay. */
+  replace(certificates: CopilotCertificates): void {
+    this.updateSecureContextOptions(contextOptions(certificates));
   }
 
   override _equals(other: ServerCredentials): boolean {

@@ -18,6 +18,8 @@ import { asError, MeshError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
 import { Refusal } from "./faults.js";
 
+const MAX_DETAILS_LENGTH = 1_000;
+
 /** Serves a method by a function. What it throws becomes the call's status: a Refusal's own, UNAVAILABLE for a MeshError. */
 export function serveUnary<I extends DescMessage, O extends DescMessage>(
   server: Server,
@@ -71,7 +73,7 @@ async function respond<I extends DescMessage, O extends DescMessage>(
     if (refusal.code === status.INTERNAL) logger.error(subject, "a call of the copilot API failed");
     else if (refusal.code === status.UNKNOWN) logger.debug(subject, "DNS asked for a name that is no route's");
     else logger.info(subject, "a call of the copilot API was refused");
-    callback({ code: refusal.code, details: refusal.message });
+    callback({ code: refusal.code, details: detailsOf(refusal) });
   }
 }
 
@@ -79,6 +81,13 @@ function refusalOf(thrown: unknown): Refusal {
   if (thrown instanceof Refusal) return thrown;
   if (thrown instanceof MeshError) return new Refusal(status.UNAVAILABLE, thrown.message, { cause: thrown });
   return new Refusal(status.INTERNAL, asError(thrown).message, { cause: thrown });
+}
+
+/** They go as an HTTP/2 header, which no peer takes at any length: the call would never end. */
+function detailsOf({ message }: Refusal): string {
+  if (message.length <= MAX_DETAILS_LENGTH) return message;
+  // By way of bytes: half of a surrogate pair at the cut can't be sent.
+  return `${Buffer.from(message.slice(0, MAX_DETAILS_LENGTH)).toString()}...`;
 }
 
 function pathOf({ parent, name }: { readonly parent: DescService; readonly name: string }): string {

@@ -25,6 +25,9 @@ export interface ServiceOptions {
   readonly logger: Logger;
 }
 
+/** What a chunk takes in memory at least: beside its bytes there is an object for each. */
+const MIN_CHUNK_COST_BYTES = 256;
+
 /** CloudControllerCopilot: clients push routes, mappings and associations. */
 export function serveCloudController(server: Server, { store, maxBulkBytes, onBulk, logger }: ServiceOptions): void {
   const { method } = CloudControllerCopilot;
@@ -87,10 +90,14 @@ export function serveCloudController(server: Server, { store, maxBulkBytes, onBu
     const startedMs = performance.now();
     const pieces: Uint8Array[] = [];
     let totalBytesReceived = 0;
+    let takenBytes = 0;
     try {
       for await (const { chunk } of chunks) {
+        if (chunk.length === 0) continue;
         totalBytesReceived += chunk.length;
-        room.bytes -= chunk.length;
+        const cost = Math.max(chunk.length, MIN_CHUNK_COST_BYTES);
+        takenBytes += cost;
+        room.bytes -= cost;
         if (room.bytes < 0) throw bulkTooLarge(maxBulkBytes);
         pieces.push(chunk);
       }
@@ -108,7 +115,7 @@ export function serveCloudController(server: Server, { store, maxBulkBytes, onBu
       if (told.leftOut.count > 0)
         logger.warn(told.leftOut, "items of BulkSync can't be used: they were left out alone");
     } finally {
-      room.bytes += totalBytesReceived;
+      room.bytes += takenBytes;
     }
     return { totalBytesReceived };
   });

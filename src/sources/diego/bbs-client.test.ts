@@ -3,6 +3,7 @@ import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { TLSSocket } from "node:tls";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Certificates, createCertificates } from "../../emulator/certificates.js";
 import { ActualLRPsResponseSchema, DomainsResponseSchema, PingResponseSchema } from "../../gen/bbs/v1/bbs_pb.js";
@@ -16,15 +17,21 @@ beforeAll(async () => {
   certificates = await createCertificates();
 });
 
+const ownCredentials = () => ({ ca: certificates.ca, ...certificates.client });
+
 /** A client, and an HTTPS server of Node that answers it. */
-async function serve(answer: (request: IncomingMessage, response: ServerResponse) => void, timeoutMs = 5_000) {
-  const { ca, server: identity, client: own } = certificates;
+async function serve(
+  answer: (request: IncomingMessage, response: ServerResponse) => void,
+  timeoutMs = 5_000,
+  credentials = ownCredentials,
+) {
+  const { ca, server: identity } = certificates;
   const options = { ca, cert: identity.certificate, key: identity.key, requestCert: true, rejectUnauthorized: true };
   const server = createServer(options, answer);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const [endpoint] = bbsEndpoints([url], { ca, ...own });
+  const [endpoint] = bbsEndpoints([url], credentials);
   if (!endpoint) throw new Error("no endpoint");
   const client = new BbsClient(endpoint, timeoutMs);
   onTestFinished(async () => {
@@ -45,7 +52,7 @@ const lrps = (count: number) =>
 
 async function list(client: BbsClient): Promise<(number | undefined)[]> {
   const indexes: (number | undefined)[] = [];
-  await client.listActualLrps("cf-apps", (lrp) => indexes.push(lrp.key?.index), never);
+  await client.listActualLrps("cf-apps", ({ decode }) => indexes.push(decode().key?.index), never);
   return indexes;
 }
 
@@ -119,5 +126,24 @@ describe("the BBS client", () => {
     const listing = client.listActualLrps("cf-apps", () => undefined, ending.signal);
     ending.abort();
     await expect(listing).rejects.toMatchObject({ code: "MESH_SOURCE_UNREACHABLE" });
+  });
+});
+
+describe("the client's certificates", () => {
+  it("are those of now at each connection", async () => {
+    const shown: string[] = [];
+    let own = { ca: certificates.ca, ...certificates.client };
+    const client = await serve(
+      (request, response) => {
+        if (request.socket instanceof TLSSocket) shown.push(String(request.socket.getPeerCertificate().subject.CN));
+        response.end(bytes(DomainsResponseSchema, { domains: [] }));
+      },
+      5_000,
+      () => own,
+    );
+    await client.freshDomains(never);
+    own = { ...own, ...(await certificates.issue({ commonName: "rotated", usages: ["client"] })) };
+    await client.freshDomains(never);
+    expect(shown).toEqual(["cf-mesh control", "rotated"]);
   });
 });

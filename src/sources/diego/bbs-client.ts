@@ -21,6 +21,7 @@ import {
 import { asError, MeshError } from "../../lib/errors.js";
 import type { BbsEndpoint } from "./endpoint.js";
 import { badStatus, bbsFault, errorInBody, ProtocolViolation, routerError } from "./faults.js";
+import { fingerprintOf } from "./fingerprint.js";
 import { MessageSplitter } from "./message-splitter.js";
 
 /** Of the calls whose answers are small. */
@@ -30,6 +31,13 @@ const MAX_LIST_BYTES = 2 * 1024 ** 3;
 /** A BBS of that size reads its database for many seconds. Whether it lives at all is for `ping` to say. */
 const LIST_TIMEOUT_MS = 120_000;
 
+/** An actual LRP of a list, valid while it is handed over. */
+export interface ListedLrp {
+  /** Of all that it says but its metric tags. */
+  readonly fingerprint: number;
+  readonly decode: () => ActualLRP;
+}
+
 export class BbsClient {
   readonly #endpoint: BbsEndpoint;
   readonly #timeoutMs: number;
@@ -38,8 +46,9 @@ export class BbsClient {
   constructor(endpoint: BbsEndpoint, timeoutMs: number) {
     this.#endpoint = endpoint;
     this.#timeoutMs = timeoutMs;
-    // No keep-alive: calls are seconds apart, and a new connection asks DNS for the BBS that is active now.
-    this.#agent = new Agent({ keepAlive: false, secureContext: endpoint.secureContext });
+    // No keep-alive: calls are seconds apart, and a new connection asks DNS for the BBS that is active now. A resumed
+    // TLS session would show the certificate of the first.
+    this.#agent = new Agent({ keepAlive: false, maxCachedSessions: 0 });
   }
 
   /** Resolves when the BBS answers that it serves. Throws MESH_SOURCE_*. */
@@ -71,11 +80,12 @@ export class BbsClient {
    *
    * Throws   MESH_SOURCE_* when any part fails: what was handed over until then is no complete list.
    */
-  async listActualLrps(domain: string, take: (lrp: ActualLRP) => void, signal: AbortSignal): Promise<void> {
+  async listActualLrps(domain: string, take: (listed: ListedLrp) => void, signal: AbortSignal): Promise<void> {
     const body = toBinary(ActualLRPsRequestSchema, create(ActualLRPsRequestSchema, { domain }));
     const { actualLrps } = ActualLRPsResponseSchema.field;
     await this.#list("/v1/actual_lrps/list", "listing actual LRPs", body, signal, (number, bytes) => {
-      if (number === actualLrps.number) take(decode(ActualLRPSchema, bytes));
+      if (number !== actualLrps.number) return;
+      take({ fingerprint: fingerprintOf(bytes), decode: () => decode(ActualLRPSchema, bytes) });
     });
   }
 
@@ -140,8 +150,10 @@ export class BbsClient {
     signal: AbortSignal,
     read: (response: IncomingMessage) => Promise<Answer>,
   ): Promise<Answer> {
-    const { url, host, port } = this.#endpoint;
+    const { url, host, port, secureContext } = this.#endpoint;
     const timeout = AbortSignal.timeout(timeoutMs);
+    // What tls.connect takes, and the types of a request leave out.
+    const tls = { secureContext };
     const headers = { "content-type": "application/x-protobuf", "content-length": body.length };
     try {
       const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -152,6 +164,7 @@ export class BbsClient {
           path,
           headers,
           agent: this.#agent,
+          ...tls,
           signal: AbortSignal.any([signal, timeout]),
         })
           .on("response", resolve)

@@ -3,7 +3,7 @@ import { Backoff } from "../../lib/backoff.js";
 import type { Clock } from "../../lib/clock.js";
 import { MeshError } from "../../lib/errors.js";
 import { BbsClient } from "./bbs-client.js";
-import type { BbsEndpoint } from "./endpoint.js";
+import type { BbsCredentials, BbsEndpoint } from "./endpoint.js";
 import { type EventStream, openEventStream } from "./event-stream.js";
 import type { SseFrame } from "./sse.js";
 
@@ -15,10 +15,8 @@ const STABLE_MS = 10_000;
 export interface BbsConnectionOptions {
   /** https:// URLs of the BBS. One of several is active: when one fails, the next is tried. */
   readonly urls: readonly string[];
-  /** PEM texts: the CA that issued the BBS's certificate; the client certificate and its key. */
-  readonly ca: string;
-  readonly certificate: string;
-  readonly key: string;
+  /** Asked at each connection, so that new certificates need no restart; another object where they changed. */
+  readonly credentials: () => BbsCredentials;
   /** How long the BBS may be silent before it is asked whether it is there, and may take to answer; 10 s when not said. */
   readonly readTimeoutMs?: number;
 }

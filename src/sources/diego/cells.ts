@@ -22,23 +22,28 @@ export class Cells {
     return this.#segments.get(cellId) ?? "";
   }
 
-  /** Reads all cells if one of these is not known. Throws as `read`. */
-  async learn(cellIds: Iterable<string>, client: BbsClient, signal: AbortSignal): Promise<void> {
+  /** Reads all cells if one of these is not known. Returns and throws as `read`. */
+  async learn(cellIds: Iterable<string>, client: BbsClient, signal: AbortSignal): Promise<boolean> {
     const unknown = [...cellIds].filter((id) => id !== "" && !this.#segments.has(id));
-    if (unknown.length === 0) return;
-    await this.read(client, signal);
+    if (unknown.length === 0) return false;
+    const hasMoved = await this.read(client, signal);
     for (const id of unknown) if (!this.#segments.has(id)) this.#segments.set(id, "");
+    return hasMoved;
   }
 
   /**
    * Reads all cells. Those that the list lacks keep their segment: instances that a dead cell left behind are in it still.
    *
+   * Returns whether a cell is in another segment than was known.
    * Throws  MESH_SOURCE_UNREACHABLE. What a BBS refuses or garbles is logged once; segments stay as they are known then.
    */
-  async read(client: BbsClient, signal: AbortSignal): Promise<void> {
+  async read(client: BbsClient, signal: AbortSignal): Promise<boolean> {
+    let hasMoved = false;
     try {
       for (const { cellId, placementTags } of await client.cells(signal)) {
-        this.#segments.set(cellId, placementTags[0] ?? "");
+        const segment = placementTags[0] ?? "";
+        hasMoved ||= segment !== this.isolationSegmentOf(cellId);
+        this.#segments.set(cellId, segment);
       }
       this.#isRefused = false;
     } catch (thrown) {
@@ -51,5 +56,6 @@ export class Cells {
       }
       this.#isRefused = true;
     }
+    return hasMoved;
   }
 }

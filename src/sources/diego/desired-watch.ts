@@ -72,7 +72,7 @@ class Watch implements DesiredWatch {
 
   constructor(options: DesiredWatchOptions) {
     this.#options = options;
-    this.#endpoints = bbsEndpoints(options.urls, options);
+    this.#endpoints = bbsEndpoints(options.urls, options.credentials);
     this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger.child({ source: this.name });
   }

@@ -279,10 +279,10 @@ async function bbs(): Promise<ScriptedBbs> {
 /** A source that runs until the test ends, or is stopped. */
 function start(urls: readonly string[], writer: KeySpaceWriter, options: Partial<DiegoSourceOptions> = {}) {
   const logged = new LogLines();
+  const credentials = { ca: certificates.ca, ...certificates.client };
   const source = diegoSource({
     urls,
-    ca: certificates.ca,
-    ...certificates.client,
+    credentials: () => credentials,
     resyncIntervalMs: 60_000,
     logger: createLogger("debug", logged),
     ...options,

@@ -61,7 +61,7 @@ export interface DiegoSource extends Source {
 
 /** Throws MESH_CONFIG_INVALID for URLs and certificates that can never work. */
 export function diegoSource(options: DiegoSourceOptions): DiegoSource {
-  return new BbsSource(bbsEndpoints(options.urls, options), options);
+  return new BbsSource(bbsEndpoints(options.urls, options.credentials), options);
 }
 
 class BbsSource implements DiegoSource {
@@ -155,11 +155,10 @@ class BbsSource implements DiegoSource {
     for await (const frames of session.connection.frames()) {
       session.receivedSinceList ||= frames.length > 0;
       const events = frames.map((frame) => ({ name: frame.event, event: decodeEvent(frame) }));
-      await this.#cells.learn(
-        events.map(({ event }) => (event.kind === "seen" ? (event.sighting.instanceKey?.cellId ?? "") : "")),
-        client,
-        signal,
+      const cellIds = events.map(({ event }) =>
+        event.kind === "seen" ? (event.sighting.instanceKey?.cellId ?? "") : "",
       );
+      if (await this.#cells.learn(cellIds, client, signal)) this.#instances.forgetFingerprints();
       const moved = events.flatMap(({ name, event }) => this.#applyEvent(name, event, session) ?? []);
       // Before the first list an entry would hold a part of its instances only.
       if (this.#lastSyncMs !== undefined) publisher.publish(moved);
@@ -231,9 +230,15 @@ class BbsSource implements DiegoSource {
   async #readList({ client, signal }: BbsConnection, publisher: EntryPublisher): Promise<number> {
     // Asked for before the list: a domain that becomes fresh later says nothing about what was listed.
     const isFresh = (await client.freshDomains(signal)).has(APPS_DOMAIN);
-    await this.#cells.read(client, signal);
+    if (await this.#cells.read(client, signal)) this.#instances.forgetFingerprints();
     const list = this.#instances.beginList();
-    await client.listActualLrps(APPS_DOMAIN, (lrp) => list.take(lrp), signal);
+    await client.listActualLrps(
+      APPS_DOMAIN,
+      ({ fingerprint, decode }) => {
+        if (!list.isUnchanged(fingerprint)) list.take(decode(), fingerprint);
+      },
+      signal,
+    );
     const isFirstOfAll = this.#lastSyncMs === undefined;
     if (isFirstOfAll && !isFresh) await this.#recallStored();
     const moved = list.finish(isFresh);

@@ -7,6 +7,7 @@ export interface BbsEndpoint {
   readonly url: string;
   readonly host: string;
   readonly port: number;
+  /** By the credentials as they are now: to be asked for at each connection. */
   readonly secureContext: SecureContext;
 }
 
@@ -17,9 +18,18 @@ export interface BbsCredentials {
   readonly key: string;
 }
 
-/** Throws MESH_CONFIG_INVALID for what can never connect: no URL, a URL that is not https, PEMs that do not fit. */
-export function bbsEndpoints(urls: readonly string[], credentials: BbsCredentials): readonly BbsEndpoint[] {
-  const secureContext = secureContextOf(credentials);
+/**
+ * @param credentials  asked at each connection; another object where they changed
+ *
+ * Throws MESH_CONFIG_INVALID for what can never connect: no URL, a URL that is not https, PEMs that do not fit.
+ */
+export function bbsEndpoints(urls: readonly string[], credentials: () => BbsCredentials): readonly BbsEndpoint[] {
+  let made = { of: credentials(), context: secureContextOf(credentials()) };
+  const current = () => {
+    const of = credentials();
+    if (of !== made.of) made = { of, context: secureContextOf(of) };
+    return made.context;
+  };
   if (urls.length === 0) throw invalid("no URL of a Diego BBS is given", "set diego.urls");
   return urls.map((url) => {
     const parsed = URL.canParse(url) ? new URL(url) : undefined;
@@ -28,7 +38,14 @@ export function bbsEndpoints(urls: readonly string[], credentials: BbsCredential
     }
     // The brackets of an IPv6 address belong to the URL only.
     const host = parsed.hostname.replace(/^\[|\]$/g, "");
-    return { url, host, port: Number(parsed.port || 443), secureContext };
+    return {
+      url,
+      host,
+      port: Number(parsed.port || 443),
+      get secureContext() {
+        return current();
+      },
+    };
   });
 }
 

@@ -44,7 +44,8 @@ async function serve(answer: (socket: TLSSocket, request: string) => void): Prom
 }
 
 function endpoint(url: string, from: Certificates = certificates, ca = certificates.ca): BbsEndpoint {
-  const [only] = bbsEndpoints([url], { ca, ...from.client });
+  const credentials = { ca, ...from.client };
+  const [only] = bbsEndpoints([url], () => credentials);
   if (!only) throw new Error("no endpoint");
   return only;
 }
@@ -183,13 +184,13 @@ describe("the endpoints of a BBS", () => {
     ["a URL without TLS", ["http://127.0.0.1:8889"], "no https:// URL"],
     ["what is no URL", ["bbs"], "no https:// URL"],
   ])("are refused for %s", (_, urls, message) => {
-    expect(() => bbsEndpoints(urls, { ca: certificates.ca, ...certificates.client })).toThrow(message);
+    expect(() => bbsEndpoints(urls, () => ({ ca: certificates.ca, ...certificates.client }))).toThrow(message);
   });
 
   it("are refused with a key that belongs to another certificate, and the key is not told", () => {
     const { certificate } = certificates.client;
     const { key } = strangers.client;
-    const make = () => bbsEndpoints(["https://127.0.0.1:1"], { ca: certificates.ca, certificate, key });
+    const make = () => bbsEndpoints(["https://127.0.0.1:1"], () => ({ ca: certificates.ca, certificate, key }));
     expect(make).toThrow("MESH_CONFIG_INVALID");
     expect(make).not.toThrow(key.split("\n")[1] ?? "");
   });

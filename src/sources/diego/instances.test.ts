@@ -441,3 +441,41 @@ describe("events and lists together", () => {
     );
   });
 });
+
+describe("a list that is read again", () => {
+  function again(instances: Instances, sightings: ReadonlyMap<number, Sighting>) {
+    const reading = instances.beginList();
+    const taken: number[] = [];
+    for (const [fingerprint, sighting] of sightings) {
+      if (reading.isUnchanged(fingerprint)) continue;
+      taken.push(fingerprint);
+      reading.take(sighting, fingerprint);
+    }
+    reading.finish(true);
+    return taken;
+  }
+
+  it("need not be taken but for what is new, and what an event has told of since", () => {
+    const instances = new Instances();
+    const sightings = new Map([1, 2, 3].map((number) => [number, lrp(`i${number}`, tag(1))] as const));
+    expect(again(instances, sightings)).toEqual([1, 2, 3]);
+    expect(again(instances, sightings)).toEqual([]);
+    instances.apply(seen(lrp("i2", { ...tag(2), availabilityZone: "z9" })));
+    expect(again(instances, sightings)).toEqual([2]);
+    sightings.set(4, lrp("i4", tag(1)));
+    sightings.delete(1);
+    expect(again(instances, sightings)).toContain(4);
+    expect(guids(instances)).toEqual(["i2", "i3", "i4"]);
+  });
+
+  it("is taken as a whole once the segments of cells have changed", () => {
+    let segment = "red";
+    const instances = new Instances(() => segment);
+    const sightings = new Map([[1, lrp("i1", tag(1))]]);
+    again(instances, sightings);
+    segment = "blue";
+    instances.forgetFingerprints();
+    expect(again(instances, sightings)).toEqual([1]);
+    expect(instances.entry(SHOP)?.instances?.map(({ isolationSegment }) => isolationSegment)).toEqual(["blue"]);
+  });
+});

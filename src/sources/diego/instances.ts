@@ -25,6 +25,8 @@ interface InstanceRecord extends Omit<Description, "appGuid" | "processGuid"> {
   listed: number;
   /** Number of the list that was last begun when an event last told of it. */
   readonly touched: number;
+  /** Of the listed actual LRP that it was read from, or compared with; undefined where an event came later. */
+  fingerprint: number | undefined;
 }
 
 interface ProcessRecord {
@@ -41,7 +43,10 @@ interface Tombstone extends Tag {
 
 /** A list while it is read. One that fails is simply left: it changes nothing. */
 export interface InstanceList {
-  take(sighting: Sighting): void;
+  /** Whether the list before held the same, and no event changed it since: it need not be taken. */
+  isUnchanged(fingerprint: number): boolean;
+  /** @param fingerprint  equal where all but metric tags is; left out, it is always taken. */
+  take(sighting: Sighting, fingerprint?: number): void;
   /**
    * Makes the list known, now that it is complete.
    *
@@ -55,6 +60,7 @@ export interface InstanceList {
 export class Instances {
   readonly #processes = new Map<string, ProcessRecord>();
   readonly #records = new Map<string, InstanceRecord>();
+  readonly #byFingerprint = new Map<number, InstanceRecord>();
   /** Instances that an event removed: a list that was read before, or an older event, must not bring them back. */
   readonly #removed = new Map<string, Tombstone>();
   /**
@@ -119,18 +125,35 @@ export class Instances {
     for (const [guid, tombstone] of this.#removed) if (tombstone.touched < number - 1) this.#removed.delete(guid);
     this.#strings.clear();
     this.#announcedAppGuids.clear();
-    const differences: Description[] = [];
+    const differences: Difference[] = [];
     return {
-      take: (sighting) => {
+      isUnchanged: (fingerprint) => {
+        const known = this.#byFingerprint.get(fingerprint);
+        // Metric tags tell the app, which may have been unknown.
+        if (known === undefined || known.process.appGuid === "") return false;
+        known.listed = number;
+        return true;
+      },
+      take: (sighting, fingerprint) => {
         const listed = this.#describe(sighting);
         if (listed === undefined) return;
         const known = this.#records.get(listed.guid);
         // Only differences are kept: the list of a foundation at rest costs no memory.
-        if (known && isKnown(known, listed)) known.listed = number;
-        else differences.push(this.#withSharedStrings(listed));
+        if (known && isKnown(known, listed)) {
+          known.listed = number;
+          this.#mark(known, fingerprint);
+        } else {
+          differences.push({ listed: this.#withSharedStrings(listed), fingerprint });
+        }
       },
       finish: (isFresh) => this.#finishList(number, differences, isFresh),
     };
+  }
+
+  /** What is known besides actual LRPs changed: each has to be read anew. */
+  forgetFingerprints(): void {
+    for (const record of this.#byFingerprint.values()) record.fingerprint = undefined;
+    this.#byFingerprint.clear();
   }
 
   /**
@@ -159,16 +182,18 @@ export class Instances {
     return { processGuid, appGuid: process.appGuid, instances };
   }
 
-  #finishList(number: number, differences: readonly Description[], isFresh: boolean): ReadonlySet<string> {
+  #finishList(number: number, differences: readonly Difference[], isFresh: boolean): ReadonlySet<string> {
     const moved = new Set<string>();
     const note = (processGuid: string | undefined) => {
       if (processGuid !== undefined) moved.add(processGuid);
     };
-    for (const listed of differences) {
+    for (const { listed, fingerprint } of differences) {
       const known = this.#records.get(listed.guid);
       const rival = known ?? this.#removed.get(listed.guid);
       if (rival === undefined || listWins(listed, rival, rival.touched >= number)) {
         note(this.#put(listed, { listed: number, touched: rival?.touched ?? 0 }));
+        const written = this.#records.get(listed.guid);
+        if (written) this.#mark(written, fingerprint);
       } else if (known) {
         known.listed = number;
         // The one thing that changed events don't tell.
@@ -181,6 +206,21 @@ export class Instances {
       if (record.listed !== number && record.touched < number) note(this.#drop(record));
     }
     return moved;
+  }
+
+  #mark(record: InstanceRecord, fingerprint: number | undefined): void {
+    this.#unmark(record);
+    if (fingerprint === undefined) return;
+    record.fingerprint = fingerprint;
+    this.#byFingerprint.set(fingerprint, record);
+  }
+
+  #unmark(record: InstanceRecord): void {
+    const { fingerprint } = record;
+    if (fingerprint !== undefined && this.#byFingerprint.get(fingerprint) === record) {
+      this.#byFingerprint.delete(fingerprint);
+    }
+    record.fingerprint = undefined;
   }
 
   /** undefined for what can take no request, now or later: no instance yet, or none of an app's. */
@@ -220,7 +260,8 @@ export class Instances {
     const before = this.#records.get(guid);
     const process = this.#processes.get(processGuid) ?? this.#addProcess(processGuid);
     const { listed, touched } = seen;
-    const record = { guid, process, version, lrpIndex, epoch, index, served, listed, touched };
+    const record = { guid, process, version, lrpIndex, epoch, index, served, listed, touched, fingerprint: undefined };
+    if (before) this.#unmark(before);
     process.records = [...process.records.filter((sibling) => sibling !== before), record];
     this.#records.set(guid, record);
     this.#removed.delete(guid);
@@ -238,11 +279,18 @@ export class Instances {
   /** Returns the guid of its process where the process's entry is another now. */
   #drop(record: InstanceRecord): string | undefined {
     const { process } = record;
+    this.#unmark(record);
     this.#records.delete(record.guid);
     process.records = process.records.filter((sibling) => sibling !== record);
     if (process.records.length === 0) this.#processes.delete(process.guid);
     return record.served && process.guid;
   }
+}
+
+/** A listed actual LRP that is not known so. */
+interface Difference {
+  readonly listed: Description;
+  readonly fingerprint: number | undefined;
 }
 
 function listWins(listed: Tag, known: Tag, isTouched: boolean): boolean {

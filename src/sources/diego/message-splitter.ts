@@ -47,15 +47,15 @@ export class MessageSplitter {
   }
 }
 
-interface FieldPosition {
+export interface FieldPosition {
   readonly number: number;
   /** undefined for scalars. */
   readonly start: number | undefined;
   readonly end: number;
 }
 
-/** undefined: the field goes on beyond these bytes. */
-function readField(bytes: Uint8Array, offset: number): FieldPosition | undefined {
+/** undefined: the field goes on beyond these bytes. Throws ProtocolViolation for what is no protobuf. */
+export function readField(bytes: Uint8Array, offset: number): FieldPosition | undefined {
   const tag = readVarint(bytes, offset);
   if (tag === undefined) return undefined;
   const number = Math.floor(tag.value / 8);

@@ -16,7 +16,9 @@ export interface SseFrame {
  */
 export class SseDecoder {
   readonly #maxFrameBytes: number;
-  #partialLine: Buffer[] = [];
+  /** The begin of a line that goes on: a copy, since a piece of a byte would keep the whole buffer that it came in. */
+  #held: Buffer = Buffer.alloc(0);
+  #heldBytes = 0;
   #event = "";
   #data: string[] = [];
   #hasFields = false;
@@ -40,14 +42,34 @@ export class SseDecoder {
       }
       offset = end + 1;
       if (lineFeed < 0) {
-        this.#partialLine.push(piece);
+        this.#hold(piece);
         continue;
       }
-      const line = Buffer.concat([...this.#partialLine, piece]).toString("utf8");
-      this.#partialLine = [];
+      const line = this.#endOfLine(piece).toString("utf8");
       this.#takeLine(line.endsWith("\r") ? line.slice(0, -1) : line, frames);
     }
     return frames;
+  }
+
+  #hold(piece: Buffer): void {
+    const length = this.#heldBytes + piece.length;
+    if (length > this.#held.length) {
+      const grown = Buffer.allocUnsafeSlow(2 * length);
+      this.#held.copy(grown, 0, 0, this.#heldBytes);
+      this.#held = grown;
+    }
+    piece.copy(this.#held, this.#heldBytes);
+    this.#heldBytes = length;
+  }
+
+  /** The whole line that this piece ends. */
+  #endOfLine(piece: Buffer): Buffer {
+    if (this.#heldBytes === 0) return piece;
+    this.#hold(piece);
+    const line = this.#held.subarray(0, this.#heldBytes);
+    this.#held = Buffer.alloc(0);
+    this.#heldBytes = 0;
+    return line;
   }
 
   #takeLine(line: string, frames: SseFrame[]): void {

@@ -14,14 +14,20 @@ const MAX_UNANSWERED_PINGS = 2;
 const DEFAULT_PORT = 4222;
 const GREETING = "INFO ";
 
+/** What may be replaced while a source runs. */
+export interface NatsCredentials {
+  /** PEM texts: the CA that issued the servers' certificates (left out: those of the system); our certificate and its key. */
+  readonly tls?: { readonly ca?: string; readonly certificate?: string; readonly key?: string };
+  readonly password?: string;
+  readonly token?: string;
+}
+
 export interface NatsAccess {
   /** nats://host:port, or tls://host:port where nothing but TLS will do. */
   readonly servers: readonly string[];
-  /** PEM texts: the CA that issued the servers' certificates (left out: those of the system); our certificate and its key. */
-  readonly tls?: { readonly ca?: string; readonly certificate?: string; readonly key?: string };
   readonly user?: string;
-  readonly password?: string;
-  readonly token?: string;
+  /** Asked at each connection, so that new ones need no restart; none when left out. */
+  readonly credentials?: () => NatsCredentials;
   /** Shown in the server's monitoring. */
   readonly clientName: string;
   readonly pingIntervalMs: number;
@@ -32,20 +38,15 @@ export interface NatsEndpoint {
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** What the library is told, but for the address. */
-  readonly options: NodeConnectionOptions;
+  /** What the library is told, but for the address; by the credentials as they are now. */
+  readonly options: () => NodeConnectionOptions;
 }
 
 /** Throws MESH_CONFIG_INVALID for what can never work. */
 export function natsEndpoints(access: NatsAccess): readonly NatsEndpoint[] {
-  const { ca, certificate, key } = access.tls ?? {};
-  const material = {
-    ...(ca !== undefined && { ca }),
-    ...(certificate !== undefined && { cert: certificate }),
-    ...(key !== undefined && { key }),
-  };
+  const credentials = access.credentials ?? ((): NatsCredentials => ({}));
   try {
-    createSecureContext(material);
+    createSecureContext(materialOf(credentials()));
   } catch (thrown) {
     throw new MeshError(
       "MESH_CONFIG_INVALID",
@@ -57,9 +58,8 @@ export function natsEndpoints(access: NatsAccess): readonly NatsEndpoint[] {
   return access.servers.map((server) => {
     const url = new URL(server);
     const host = url.hostname.replace(/^\[|\]$/g, "");
-    const tls = {
-      ...material,
-      // The library knows the address alone, and would compare the certificate with that, or with nothing.
+    // The library knows the address alone, and would compare the certificate with that, or with nothing.
+    const identity = {
       ...(isIP(host) === 0 && { servername: host }),
       checkServerIdentity: (_: string, peer: Parameters<typeof checkServerIdentity>[1]) =>
         checkServerIdentity(host, peer),
@@ -68,22 +68,34 @@ export function natsEndpoints(access: NatsAccess): readonly NatsEndpoint[] {
       url: `${url.protocol}//${url.host}`,
       host,
       port: url.port === "" ? DEFAULT_PORT : Number(url.port),
-      options: {
-        name: access.clientName,
-        ...((access.tls !== undefined || url.protocol === "tls:") && { tls }),
-        ...(access.user !== undefined && { user: access.user, pass: access.password ?? "" }),
-        ...(access.token !== undefined && { token: access.token }),
-        pingInterval: access.pingIntervalMs,
-        maxPingOut: MAX_UNANSWERED_PINGS,
-        timeout: ATTEMPT_TIMEOUT_MS,
-        // The source connects again itself: it chooses the server, and tells of each failure.
-        reconnect: false,
-        ignoreClusterUpdates: true,
-        resolve: false,
-        noAsyncTraces: true,
+      options() {
+        const now = credentials();
+        const { tls, password, token } = now;
+        return {
+          name: access.clientName,
+          ...((tls !== undefined || url.protocol === "tls:") && { tls: { ...materialOf(now), ...identity } }),
+          ...(access.user !== undefined && { user: access.user, pass: password ?? "" }),
+          ...(token !== undefined && { token }),
+          pingInterval: access.pingIntervalMs,
+          maxPingOut: MAX_UNANSWERED_PINGS,
+          timeout: ATTEMPT_TIMEOUT_MS,
+          // The source connects again itself: it chooses the server, and tells of each failure.
+          reconnect: false,
+          ignoreClusterUpdates: true,
+          resolve: false,
+          noAsyncTraces: true,
+        };
       },
     };
   });
+}
+
+function materialOf({ tls: { ca, certificate, key } = {} }: NatsCredentials) {
+  return {
+    ...(ca !== undefined && { ca }),
+    ...(certificate !== undefined && { cert: certificate }),
+    ...(key !== undefined && { key }),
+  };
 }
 
 /**
@@ -97,7 +109,7 @@ export async function connectNats(endpoint: NatsEndpoint, signal: AbortSignal): 
     const chosen = addresses[Math.floor(Math.random() * addresses.length)]?.address ?? endpoint.host;
     await awaitGreeting(endpoint, chosen, signal);
     const servers = isIP(chosen) === 6 ? `[${chosen}]:${endpoint.port}` : `${chosen}:${endpoint.port}`;
-    return await connect({ ...endpoint.options, servers });
+    return await connect({ ...endpoint.options(), servers });
   } catch (thrown) {
     throw natsFault(endpoint.url, "connecting", thrown);
   }

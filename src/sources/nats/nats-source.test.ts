@@ -14,6 +14,7 @@ import { createLogger } from "../../lib/logger.js";
 import { openEmbeddedLog } from "../../log/embedded.js";
 import { type KeySpaceWriter, openKeySpaceWriter } from "../../log/key-space-writer.js";
 import type { MeshLog } from "../../log/log.js";
+import type { NatsCredentials } from "./connection.js";
 import { natsSource, type NatsSourceOptions } from "./nats-source.js";
 
 const PRUNE_INTERVAL_MS = 30_000;
@@ -198,6 +199,7 @@ function text(message: object | string): string {
 
 /** Of 2026, in nanoseconds. */
 const SINCE = 1_772_366_400_123_456_789n;
+const ROUTER = { user: "router", credentials: () => ({ password: "secret" }) };
 const SHOP = { host: "10.0.1.5", port: 61_001, uris: ["shop.example.com"] };
 const SHOP_TLS = { ...SHOP, tls_port: 61_443 };
 const OTHER = { host: "10.0.1.6", port: 61_002, uris: ["other.example.com"] };
@@ -577,19 +579,17 @@ describe("the NATS source's connection", () => {
     const certificates = await createCertificates();
     const { server, files } = await tlsServer(certificates);
     const log = await meshLog();
-    const access = {
-      tls: { ca: certificates.ca, ...certificates.client },
-      user: "router",
-      password: "secret",
-    };
+    const good = { tls: { ca: certificates.ca, ...certificates.client }, password: "secret" };
+    const access = { user: "router", credentials: () => good };
     const running = await start([`tls://${addressOf(server)}`], log, access);
     await untilFollowing(running);
     const client = await publisher(server, { user: "router", pass: "secret", tls: files });
     publishing(client).register(SHOP);
     await holds(log, [SHOP_ENTRY]);
 
-    const refused = async (options: Partial<NatsSourceOptions>, reason: RegExp) => {
-      const other = await start([`tls://localhost:${server.port}`], log, { ...access, ...options });
+    const refused = async (wrong: NatsCredentials, reason: RegExp) => {
+      const credentials = () => ({ ...good, ...wrong });
+      const other = await start([`tls://localhost:${server.port}`], log, { ...access, credentials });
       await eventually(() => other.source.status.lastError);
       expect(other.source.status.lastError).toMatch(reason);
       expect(JSON.stringify(other.logged.lines)).not.toContain("wrong-password");
@@ -600,11 +600,39 @@ describe("the NATS source's connection", () => {
     await refused({ tls: { ca: certificates.ca } }, /MESH_SOURCE_REFUSED.*certificate required\).*nats.caFile/s);
   });
 
+  it("takes a new password and certificate at its next connection, and keeps the one that it has", async () => {
+    const certificates = await createCertificates();
+    const { server } = await tlsServer(certificates);
+    let credentials: NatsCredentials = {
+      tls: { ca: certificates.ca, ...certificates.client },
+      password: "secret",
+    };
+    const log = await meshLog();
+    const running = await start([`tls://${addressOf(server)}`], log, {
+      user: "router",
+      credentials: () => credentials,
+    });
+    await untilFollowing(running);
+    credentials = { tls: { ca: certificates.ca }, password: "not-yet" };
+    expect(running.source.counts.connections).toBe(1);
+    await server.stop();
+    await server.start();
+    await eventually(() => {
+      running.clock.forward(100);
+      return running.source.status.lastError?.includes("MESH_SOURCE_REFUSED");
+    });
+    const issued = await certificates.issue({ commonName: "rotated", usages: ["client"] });
+    credentials = { tls: { ca: certificates.ca, ...issued }, password: "secret" };
+    await untilFollowing(running);
+    expect(running.source.counts.connections).toBe(2);
+  });
+
   it("refuses a server whose certificate is for another name", async () => {
     const certificates = await createCertificates();
     const other = await certificates.issue({ commonName: "other", dnsNames: ["other.example.com"] });
     const { server } = await tlsServer({ ...certificates, server: other });
-    const options = { tls: { ca: certificates.ca, ...certificates.client }, user: "router", password: "secret" };
+    const good = { tls: { ca: certificates.ca, ...certificates.client }, password: "secret" };
+    const options = { user: "router", credentials: () => good };
     for (const host of ["127.0.0.1", "localhost"]) {
       const { source } = await start([`tls://${host}:${server.port}`], await meshLog(), options);
       await eventually(() => source.status.lastError);
@@ -620,7 +648,8 @@ describe("the NATS source's connection", () => {
   });
 
   it("says which certificate can't be used, before it starts", () => {
-    const options = { servers: ["tls://localhost"], nodeId: "a", hosts: [], tls: { ca: "no PEM", key: "none" } };
+    const credentials = () => ({ tls: { ca: "no PEM", key: "none" } });
+    const options = { servers: ["tls://localhost"], nodeId: "a", hosts: [], credentials };
     const readStored = () => {
       throw new Error("not to be read");
     };
@@ -671,8 +700,7 @@ describe("the NATS source's connection", () => {
 
   it("says so when the user may not subscribe; what was known stays", async () => {
     const server = await nats(permissions({ subscribe: ["router.greet", "router.unregister"], publish: [">"] }));
-    const options = { user: "router", password: "secret" };
-    const { source } = await start([`nats://${addressOf(server)}`], await meshLog(), options);
+    const { source } = await start([`nats://${addressOf(server)}`], await meshLog(), ROUTER);
     await eventually(() => source.status.state === "retrying");
     expect(source.status.lastError).toMatch(/MESH_SOURCE_REFUSED.*router\.register.*let nats.user subscribe/s);
   });
@@ -685,7 +713,7 @@ describe("the NATS source's connection", () => {
       }),
     );
     const log = await meshLog();
-    const running = await start([`nats://${addressOf(server)}`], log, { user: "router", password: "secret" });
+    const running = await start([`nats://${addressOf(server)}`], log, ROUTER);
     await untilFollowing(running);
     const client = await publisher(server, { user: "admin", pass: "secret" });
     expect((await client.request("router.greet")).json()).toMatchObject({ id: "router-1" });
@@ -697,7 +725,7 @@ describe("the NATS source's connection", () => {
   it("takes registrations all the same when the user may not publish, and says so once", async () => {
     const server = await nats(permissions({ subscribe: ["router.*"], publish: ["_INBOX.>"] }));
     const log = await meshLog();
-    const running = await start([`nats://${addressOf(server)}`], log, { user: "router", password: "secret" });
+    const running = await start([`nats://${addressOf(server)}`], log, ROUTER);
     await untilFollowing(running);
     publishing(await publisher(server, { user: "admin", pass: "secret" })).register(SHOP);
     await holds(log, [SHOP_ENTRY]);
