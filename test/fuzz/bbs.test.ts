@@ -184,7 +184,9 @@ describe("a BBS that sends anything", () => {
       await fc.assert(
         fc.asyncProperty(pieces(mutated(http(list), http(domains))), async (received) => {
           answer = received;
-          await answeredOrFault(() => client.listActualLrps("cf-apps", ({ decode }) => describeLrp(decode(), () => ""), signal));
+          await answeredOrFault(() =>
+            client.listActualLrps("cf-apps", ({ decode }) => describeLrp(decode(), () => ""), signal),
+          );
           await answeredOrFault(() => client.freshDomains(signal));
         }),
         runs(60),
