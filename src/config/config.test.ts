@@ -67,6 +67,22 @@ describe("the configuration", () => {
     expect(shared).toMatchObject({ router: { sharding: { isolationSegments: [] } } });
   });
 
+  it("takes one Cloud Controller or several, and a client certificate with its key", () => {
+    const cloudController = (more: object) => ({
+      ...MINIMAL,
+      cloudController: { url: "https://api.example.com", clientId: "syncer", clientSecret: "a", ...more },
+    });
+    const urls = ["https://api.example.com", "https://api2.example.com"];
+    expect(parseConfig(cloudController({ url: urls, uaaUrl: urls }), "mesh.yml", [])).toMatchObject({
+      cloudController: { url: urls, uaaUrl: urls, requestsPerSecond: 2, secondOpinionAfterMs: 5_000 },
+    });
+    for (const url of [[], "ftp://api", ["https://api.example.com", "none"]]) {
+      expect(problemsOf(cloudController({ url }))).toContain("cloudController.url");
+    }
+    expect(problemsOf(cloudController({ url: undefined }))).toContain("cloudController.url: is missing");
+    expect(problemsOf(cloudController({ keyFile: "k" }))).toContain("certificateFile and keyFile together");
+  });
+
   it("wants one secret, from a file or in place", () => {
     const cloudController = { url: "https://api.example.com", clientId: "syncer" };
     expect(problemsOf({ ...MINIMAL, cloudController })).toContain("give clientSecretFile or clientSecret, one of them");

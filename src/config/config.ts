@@ -290,6 +290,9 @@ function secretProblems(config: Config | undefined): string[] {
   if (cloudController && count(cloudController.clientSecret, cloudController.clientSecretFile) !== 1) {
     problems.push("cloudController: give clientSecretFile or clientSecret, one of them");
   }
+  if (cloudController && count(cloudController.certificateFile, cloudController.keyFile) === 1) {
+    problems.push("cloudController: give certificateFile and keyFile together, or neither");
+  }
   if (nats && count(nats.password, nats.passwordFile) !== count(nats.user)) {
     problems.push("nats: give user together with passwordFile or password, one of them");
   }

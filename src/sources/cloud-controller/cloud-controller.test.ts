@@ -160,6 +160,30 @@ describe("the first read", () => {
     );
   });
 
+  it("knows the processes of apps that are stopped, that never started, and of other types than web", async () => {
+    const stopped = await cf.app("stopped");
+    await cf.post(`/v3/apps/${stopped}/actions/stop`, {});
+    const relationships = { space: { data: { guid: cf.spaceGuid } } };
+    const { guid: neverStarted } = await cf.post("/v3/apps", { name: "never-started", relationships });
+    const shop = await cf.route("shop", { options: { loadbalancing: "round-robin" } });
+    await map(
+      shop,
+      destination(stopped, { port: 9090 }),
+      destination(neverStarted),
+      destination(stopped, {}, "worker"),
+    );
+    await following();
+    const { destinations } = await reader.route(shop.guid);
+    const shown = destinations.map(({ appName, processType, port, processGuid }) => ({
+      ...{ appName, processType, port },
+      isKnown: processGuid !== "",
+    }));
+    expect(shown).toHaveLength(3);
+    expect(shown).toContainEqual({ appName: "stopped", processType: "web", port: 9090, isKnown: true });
+    expect(shown).toContainEqual({ appName: "never-started", processType: "web", port: 8080, isKnown: true });
+    expect(shown).toContainEqual({ appName: "stopped", processType: "worker", port: 8080, isKnown: false });
+  });
+
   it("reads page after page, however the pages change meanwhile", async () => {
     const routes = [];
     for (let place = 0; place < 25; place += 1) routes.push(await cf.route(`r-${place}`));

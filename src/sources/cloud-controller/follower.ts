@@ -27,7 +27,7 @@ const FULL_READ_CONCURRENCY = 4;
 /** Of one that only makes sure: it leaves room for what changes meanwhile. */
 const ROUTINE_CONCURRENCY = 1;
 const MIN_BACKOFF_MS = 250;
-const MAX_BACKOFF_MS = 10_000;
+const MAX_BACKOFF_MS = 5_000;
 /** Events tell of most changes, so they are looked for so many times as often as updated routes. */
 const EVENT_LOOKS_PER_UPDATE_LOOK = 2;
 /** After so long a time without an answer, everything is read once more. */
@@ -152,8 +152,9 @@ export class Follower {
         this.#again = undefined;
         for (const hint of again.hints) sync.hint(hint);
       }
-      const looksAtEvents = startedMs >= eventsAtMs;
-      const looksAtUpdates = !looksAtEvents && startedMs >= updatesAtMs;
+      // What is due for longer comes first: where each look takes long, one kind must not keep the other from its turn.
+      const looksAtEvents = startedMs >= eventsAtMs && eventsAtMs <= updatesAtMs;
+      const looksAtUpdates = startedMs >= updatesAtMs && updatesAtMs < eventsAtMs;
       if (!looksAtEvents && !looksAtUpdates && !budget.mayFollowHints) continue;
       const failedMs = await this.#attempt("changes", backoff, () =>
         this.#writing.run(async () => {

@@ -57,6 +57,23 @@ describe("a route as an entry", () => {
     });
   });
 
+  it("has the annotations that speak to the mesh, by name, and those of nobody else", () => {
+    const annotations = {
+      "cf-mesh.example.com/timeout": "5s",
+      "cf-mesh/retries": "2",
+      "cf-meshed.example.com/timeout": "no",
+      "example.com/cf-mesh": "no",
+      "cf-mesh": "no",
+      "cf-mesh/number": 3,
+      "cf-mesh/gone": null,
+    };
+    expect(routeEntry(route({ metadata: { annotations } }), DIRECTORY)?.annotations).toEqual([
+      { name: "cf-mesh.example.com/timeout", value: "5s" },
+      { name: "cf-mesh/retries", value: "2" },
+    ]);
+    expect(routeEntry(route({ metadata: {} }), DIRECTORY)?.annotations).toEqual([]);
+  });
+
   it("is internal on an internal domain", () => {
     expect(routeEntry(route({}, "mesh"), DIRECTORY)).toMatchObject({ host: "shop.apps.internal", internal: true });
   });

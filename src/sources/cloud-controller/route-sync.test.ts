@@ -24,6 +24,8 @@ class ScriptedPlatform {
   apps: Resource[] = [{ guid: "blue", name: "blue" }];
   processes: Resource[] = [{ guid: "blue", type: "web", relationships: { app: reference("blue") } }];
   events: Resource[] = [];
+  /** Routes that lead nowhere, so that no app has them. */
+  readonly unmapped = new Set<string>();
   readonly asked: string[] = [];
   failing: RegExp | undefined;
 
@@ -33,7 +35,10 @@ class ScriptedPlatform {
       .join("&")}`;
     this.asked.push(line);
     if (this.failing?.test(line)) return Promise.reject(new Error("scripted"));
-    const all = { "/v3/routes": this.routes, "/v3/apps": this.apps, "/v3/processes": this.processes }[path] ?? [];
+    const routes = this.routes
+      .map((route) => (this.unmapped.has(String(route.guid)) ? { ...route, destinations: [] } : route))
+      .filter((route) => query["app_guids"] === undefined || !this.unmapped.has(String(route.guid)));
+    const all = { "/v3/routes": routes, "/v3/apps": this.apps, "/v3/processes": this.processes }[path] ?? [];
     const listed = path === "/v3/audit_events" ? this.events : all;
     const guids = query["guids"];
     const resources =
@@ -63,11 +68,16 @@ class MemoryWriter implements KeySpaceWriter {
   readonly values = new Map<string, Uint8Array>();
 
   apply(wants: readonly Want[]) {
+    const counts = { written: 0, deleted: 0, unchanged: 0 };
     for (const { key, value } of wants) {
+      const before = this.values.get(key);
+      if (value && before && Buffer.compare(value, before) === 0) counts.unchanged += 1;
+      else if (value) counts.written += 1;
+      else counts.deleted += 1;
       if (value) this.values.set(key, Uint8Array.from(value));
       else this.values.delete(key);
     }
-    return Promise.resolve({ written: wants.length, deleted: 0, unchanged: 0 });
+    return Promise.resolve(counts);
   }
 
   async replaceAll(wants: Iterable<Want> | AsyncIterable<Want>) {
@@ -225,6 +235,39 @@ describe("changes", () => {
     await sync.settle();
     const guids = [...writer.values.values()].map((value) => decodeRoute(value).destinations[0]?.processGuid);
     expect(guids).toEqual(["blue-web", "blue-web"]);
+  });
+
+  it("reads the routes of a process that it knows in one request, and those that led to it by guid", async () => {
+    const { platform, writer, sync } = await synced("a", "b");
+    platform.routes = [platform.route("a"), platform.route("b"), platform.route("c")];
+    sync.hint({ processGuids: ["blue"] });
+    expect(await sync.settle()).toBe(true);
+    expect(platform.asked.filter((line) => !line.startsWith("/v3/spaces"))).toHaveLength(1);
+    expect(writer.hosts).toEqual(["a", "b", "c"]);
+    platform.asked.length = 0;
+    platform.unmapped.add("b");
+    sync.hint({ processGuids: ["blue"] });
+    await sync.settle();
+    expect(platform.asked.filter((line) => !line.startsWith("/v3/spaces"))).toHaveLength(2);
+    expect(writer.appName("b")).toBeUndefined();
+  });
+
+  it("finds the app of a process that is new to it", async () => {
+    const { platform, writer, sync } = await synced("a");
+    const fresh = { guid: "green", type: "web", relationships: { app: reference("green") } };
+    platform.apps = [...platform.apps, { guid: "green", name: "green" }];
+    platform.processes = [...platform.processes, fresh];
+    const destinations = [{ app: { guid: "green", process: { type: "web" } }, port: 8080 }];
+    platform.routes = [...platform.routes, platform.route("b", { destinations })];
+    sync.hint({ processGuids: ["green"] });
+    expect(await sync.settle()).toBe(true);
+    expect(writer.appName("b")).toBe("green");
+  });
+
+  it("tells when a read showed nothing new", async () => {
+    const { sync } = await synced("a");
+    sync.hint({ processGuids: ["blue"] });
+    expect(await sync.settle()).toBe(false);
   });
 
   it("asks for routes in groups whose guids fit in a URL", async () => {
