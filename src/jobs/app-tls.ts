@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import { createSecureContext } from "node:tls";
 import type { AppTls } from "../compile/app-tls.js";
 import { APPS_CA_SECRET, ROUTER_CERTIFICATE_SECRET } from "../compile/names.js";
-import type { RouterConfig } from "../config/config.js";
-import type { Secret } from "../envoy/bootstrap.js";
+import type { RouterConfig } from "../config/router.js";
+import type { Secret } from "../envoy/bootstrap/secrets.js";
 import { asError, MeshError } from "../lib/errors.js";
 
 export interface RouterTls {

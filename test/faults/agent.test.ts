@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeProcess, encodeRoute } from "../../src/entries/entries.js";
-import { RouterSchema } from "../../src/config/config.js";
+import { RouterSchema } from "../../src/config/router.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";

@@ -2,7 +2,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { RouterSchema } from "../../src/config/config.js";
+import { RouterSchema } from "../../src/config/router.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";

@@ -81,5 +81,9 @@ function adviceFor(code: string | undefined): string {
   if (code === "ECONNREFUSED") {
     return "check that NATS runs and that nats.servers names its client port: 4222, with TLS 4224";
   }
+  if (code === "ECONNRESET") {
+    // Its alert is lost when it hangs up before it has read all that was sent.
+    return "check the network between the mesh and NATS, and nats.certificateFile: a server that refuses a certificate may just hang up";
+  }
   return "check the network and the firewall between the mesh and NATS";
 }

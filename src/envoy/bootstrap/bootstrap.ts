@@ -1,0 +1,63 @@
+/**
+ * Envoy's bootstrap file: static listeners that find a request's scope, and ask the agent for all the rest.
+ * Written as the JSON that Envoy documents; Envoy itself checks it (`--mode validate` in the tests).
+ */
+import { xdsCluster } from "./agent-cluster.js";
+import { ADS, XDS_CLUSTER } from "./json.js";
+import { listener } from "./listener.js";
+import type { BootstrapOptions } from "./options.js";
+import { secret } from "./secrets.js";
+
+/** Prefixes of the statistics that are kept: those whose number does not grow with the routes. */
+const STATS = [
+  `cluster.${XDS_CLUSTER}.`,
+  "cluster_manager.",
+  "control_plane.",
+  "http.router.downstream_",
+  "http.router.no_",
+  "http.router.rq_",
+  "listener.",
+  "listener_manager.",
+  "main_thread.",
+  "overload.",
+  "server.",
+];
+
+export function bootstrap(options: BootstrapOptions): string {
+  return `${JSON.stringify(bootstrapJson(options), undefined, 2)}\n`;
+}
+
+function bootstrapJson(options: BootstrapOptions) {
+  return {
+    node: { id: options.nodeId, cluster: "istio-router" },
+    admin: { address: { pipe: { path: options.adminSocketPath, mode: 0o600 } }, ignore_global_conn_limit: true },
+    // A mesh with a million hosts has no use for a million of each counter: what is shown per route comes from the
+    // hosts' own counters on /clusters.
+    stats_config: { stats_matcher: { inclusion_list: { patterns: STATS.map((prefix) => ({ prefix })) } } },
+    deferred_stat_options: { enable_deferred_creation_stats: true },
+    dynamic_resources: {
+      // Clusters come on demand. This is for those that the agent sends unasked: before routes that change over to them.
+      cds_config: ADS,
+      ads_config: {
+        api_type: "DELTA_GRPC",
+        transport_api_version: "V3",
+        // Each answer would carry 300 KB of node metadata otherwise.
+        set_node_on_first_message_only: true,
+        grpc_services: [
+          {
+            envoy_grpc: {
+              cluster_name: XDS_CLUSTER,
+              // A host's first request waits for the agent, so look for one that restarts more often than each 30 s.
+              retry_policy: { retry_back_off: { base_interval: "0.05s", max_interval: "0.5s" } },
+            },
+          },
+        ],
+      },
+    },
+    static_resources: {
+      secrets: options.secrets.map(secret),
+      clusters: [xdsCluster(options.xdsSocketPath)],
+      listeners: [listener(options)],
+    },
+  };
+}
