@@ -63,9 +63,11 @@ export async function* readStream(
   signal.addEventListener("abort", stop);
   try {
     if (signal.aborted) stop();
-    void stopOnSilence(messages);
-    if (info.num_pending === 0 && !signal.aborted) yield { entries: [], isLast: true, timeMs: 0 };
-    yield* pieces(stream, messages);
+    const quiet = new Quiet();
+    void watch(messages, quiet);
+    const isEmpty = info.num_pending === 0;
+    if (isEmpty && !signal.aborted) yield { entries: [], isLast: true, timeMs: 0 };
+    yield* pieces(stream, messages, quiet, isEmpty);
     if (nats.isClosed() && !signal.aborted) throw new Error("the connection is gone");
   } finally {
     signal.removeEventListener("abort", stop);
@@ -74,30 +76,76 @@ export async function* readStream(
   }
 }
 
-/** The client asks again on its own, but what was told meanwhile, and whether the stream is the same, it does not know. */
-async function stopOnSilence(messages: ConsumerMessages): Promise<void> {
-  for await (const { type } of messages.status()) {
+/** Heartbeats, which the server sends while it has nothing else to send. */
+class Quiet {
+  #hear: ((messageCount: number) => void) | undefined;
+
+  /** @param messageCount  how many messages the server has sent by now */
+  heard(messageCount: number): void {
+    this.#hear?.(messageCount);
+  }
+
+  /** Resolves with what arrives, or with undefined when the server has nothing beyond the messages that came. */
+  async until<T>(arriving: Promise<T>, messageCount: number): Promise<T | undefined> {
+    try {
+      return await new Promise<T | undefined>((resolve, reject) => {
+        this.#hear = (sent) => {
+          if (sent === messageCount) resolve(undefined);
+        };
+        arriving.then(resolve, reject);
+      });
+    } finally {
+      this.#hear = undefined;
+    }
+  }
+}
+
+/** On silence the client would ask again on its own, and does not know what was told meanwhile, or of which stream. */
+async function watch(messages: ConsumerMessages, quiet: Quiet): Promise<void> {
+  for await (const status of messages.status()) {
+    const { type } = status;
+    if (type === "heartbeat") quiet.heard(status.lastConsumerSequence);
     if (type === "heartbeats_missed" || type === "consumer_not_found" || type === "stream_not_found") {
       messages.stop(new Error(`the server that delivers it is silent (${type.replaceAll("_", " ")})`));
     }
   }
 }
 
-async function* pieces(stream: string, messages: AsyncIterable<JsMsg>): AsyncGenerator<StreamPiece> {
+async function* pieces(
+  stream: string,
+  messages: AsyncIterable<JsMsg>,
+  quiet: Quiet,
+  isEmpty: boolean,
+): AsyncGenerator<StreamPiece> {
+  const iterator = messages[Symbol.asyncIterator]();
+  let arriving: Promise<IteratorResult<JsMsg>> | undefined;
+  let wasLast = isEmpty;
   let entries: LogEntry[] = [];
   let byteCount = 0;
   let startedMs = 0;
   let delivered = 0;
-  for await (const message of messages) {
-    const { deliverySequence, streamSequence, pending, timestampNanos } = message.info;
-    delivered += 1;
-    if (deliverySequence !== delivered) throw new Error(`message ${delivered} of the reading is missing`);
-    if (entries.length === 0) startedMs = performance.now();
-    entries.push(entryOf(stream, streamSequence, message));
-    byteCount += message.data.length;
-    const isFull = entries.length === MAX_PIECE_ENTRIES || byteCount >= MAX_PIECE_BYTES;
-    if (pending > 0 && !isFull && performance.now() - startedMs < MAX_PIECE_WAIT_MS) continue;
-    yield { entries, isLast: pending === 0, timeMs: Math.ceil(timestampNanos / NANOS_PER_MS) };
+  let timeMs = 0;
+  for (;;) {
+    arriving ??= iterator.next();
+    // What was pending may be gone before it is sent: overwritten, or expired.
+    const arrived = wasLast ? await arriving : await quiet.until(arriving, delivered);
+    if (arrived) {
+      arriving = undefined;
+      if (arrived.done) return;
+      const { deliverySequence, streamSequence, pending, timestampNanos } = arrived.value.info;
+      delivered += 1;
+      if (deliverySequence !== delivered) throw new Error(`message ${delivered} of the reading is missing`);
+      if (entries.length === 0) startedMs = performance.now();
+      entries.push(entryOf(stream, streamSequence, arrived.value));
+      byteCount += arrived.value.data.length;
+      timeMs = Math.ceil(timestampNanos / NANOS_PER_MS);
+      wasLast = pending === 0;
+      const isFull = entries.length === MAX_PIECE_ENTRIES || byteCount >= MAX_PIECE_BYTES;
+      if (!wasLast && !isFull && performance.now() - startedMs < MAX_PIECE_WAIT_MS) continue;
+    } else {
+      wasLast = true;
+    }
+    yield { entries, isLast: wasLast, timeMs: entries.length > 0 ? timeMs : 0 };
     entries = [];
     byteCount = 0;
   }
