@@ -2,7 +2,7 @@
  * The names by which Envoy, the agent and people know compiled things. A scope and a route configuration are called as
  * their group of hosts, a cluster "<host><path>|<protocol>".
  */
-import type { UpstreamProtocol } from "../model/shares.js";
+import type { Share, UpstreamProtocol } from "../model/shares.js";
 
 /** The request header that carries the scope's key inside Envoy; never seen by an app. */
 export const SCOPE_HEADER = "x-cf-mesh-scope";
@@ -26,6 +26,15 @@ export const ROUTER_CERTIFICATE_SECRET = "cf-mesh.router-certificate";
 
 export function clusterName(host: string, path: string, protocol: UpstreamProtocol): string {
   return `${host}${path}|${protocol}`;
+}
+
+/** The cluster of one share of a place whose shares are told apart. */
+export function shareClusterName(
+  host: string,
+  path: string,
+  { protocol, name }: Pick<Share, "name" | "protocol">,
+): string {
+  return `${clusterName(host, path, protocol)}|${name}`;
 }
 
 /** The host in a cluster's name. */

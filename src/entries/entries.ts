@@ -14,6 +14,7 @@ import {
   type Route,
   type RouteOptions,
   RouteSchema,
+  type Tag,
 } from "../gen/mesh/v1/entries_pb.js";
 
 export {
@@ -26,6 +27,7 @@ export {
   type Registration,
   type Route,
   type RouteOptions,
+  type Tag,
 };
 export type RouteInit = MessageInitShape<typeof RouteSchema>;
 export type ProcessInit = MessageInitShape<typeof ProcessSchema>;

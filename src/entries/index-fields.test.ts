@@ -20,13 +20,21 @@ describe("the fields of an index", () => {
         { maxLength: 3 },
       ),
       port: fc.nat(),
+      annotations: fc.array(fc.record({ name: text, value: text }), { maxLength: 2 }),
     });
     fc.assert(
       fc.property(route, (init) => {
         const bytes = encodeRoute(init);
-        const { host, path, internal, protocol, destinations } = decodeRoute(bytes);
+        const { host, path, internal, protocol, destinations, annotations } = decodeRoute(bytes);
         const processGuids = destinations.map(({ processGuid }) => processGuid);
-        expect(routeIndexFields(bytes)).toEqual({ host, path, internal, protocol, processGuids });
+        expect(routeIndexFields(bytes)).toEqual({
+          host,
+          path,
+          internal,
+          protocol,
+          processGuids,
+          isAnnotated: annotations.length > 0,
+        });
       }),
     );
   });

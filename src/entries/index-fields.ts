@@ -11,6 +11,8 @@ export interface RouteIndexFields {
   readonly protocol: string;
   /** Of the destinations, in their order; "" for one without a process. */
   readonly processGuids: readonly string[];
+  /** It has some. */
+  readonly isAnnotated: boolean;
 }
 
 export interface RegistrationIndexFields {
@@ -27,7 +29,7 @@ const REGISTRATION = RegistrationSchema.field;
 /** Throws when the bytes are no message: a broken invariant, since only our writers write entries. */
 export function routeIndexFields(value: Uint8Array): RouteIndexFields {
   const bytes = bufferOf(value);
-  const found = { host: "", path: "", internal: false, protocol: "", processGuids: [] as string[] };
+  const found = { host: "", path: "", internal: false, protocol: "", processGuids: [] as string[], isAnnotated: false };
   forEachField(bytes, 0, bytes.length, (number, start, end) => {
     switch (number) {
       case ROUTE.host.number:
@@ -44,6 +46,9 @@ export function routeIndexFields(value: Uint8Array): RouteIndexFields {
         break;
       case ROUTE.destinations.number:
         found.processGuids.push(processGuidOf(bytes, start, end));
+        break;
+      case ROUTE.annotations.number:
+        found.isAnnotated = true;
     }
   });
   return found;

@@ -98,7 +98,11 @@ export function meshResources(table: RoutingTable, appTls: AppTls | undefined): 
         get: (name) => compiled(name)?.routes ?? compileAbsence(name),
         groupOf: itself,
         delivery: onDemand,
-        uses: { typeUrl: TYPE_URLS.clusters, names: (name) => [...(compiled(name)?.clusters.keys() ?? [])] },
+        uses: {
+          typeUrl: TYPE_URLS.clusters,
+          names: (name) => [...(compiled(name)?.clusters.keys() ?? [])],
+          neverAskedFor: (name) => compiled(name)?.copyClusters ?? [],
+        },
       },
       {
         typeUrl: TYPE_URLS.scopes,

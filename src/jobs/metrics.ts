@@ -111,6 +111,14 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
   measure("router_routes", "Routes that can be reached from outside", [], ({ router }, set) => {
     if (router) set(router.routeCount);
   });
+  measure(
+    "router_annotation_problems",
+    "Annotations of routes that can't be followed and are ignored",
+    [],
+    ({ router }, set) => {
+      if (router) set(router.annotationProblemCount);
+    },
+  );
   measure("router_log_sequence", "The newest write of the mesh log that the table holds", [], ({ router }, set) => {
     if (router) set(router.sequence);
   });

@@ -10,13 +10,16 @@ import { type Envoy, superviseEnvoy } from "../envoy/envoy.js";
 import { findEnvoy } from "../envoy/find-envoy.js";
 import type { Logger } from "../lib/logger.js";
 import { type MirrorStatus, openMirror } from "../log/mirror.js";
-import { RoutingTable } from "../model/routing-table.js";
+import { type RouteProblem, RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
 import { readRouterTls } from "./app-tls.js";
 import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
 import { sweepClusters } from "./sweep-clusters.js";
 import { feedTable } from "./table-feed.js";
+
+/** How many annotations that can't be followed are shown. */
+const MAX_SHOWN_PROBLEMS = 100;
 
 export interface RouterStatus {
   readonly node: string;
@@ -29,6 +32,9 @@ export interface RouterStatus {
   /** Envoy has confirmed a complete table: what it does not know does not exist. */
   readonly isReady: boolean;
   readonly isDraining: boolean;
+  /** How many annotations of routes can't be followed, and the first of them. */
+  readonly annotationProblemCount: number;
+  readonly annotationProblems: readonly RouteProblem[];
   readonly envoy: { readonly isRunning: boolean; readonly failureCount: number };
   readonly proxies: readonly ProxyStatus[];
 }
@@ -133,6 +139,8 @@ export async function startRouter(
           mirror: mirror?.status,
           isReady,
           isDraining,
+          annotationProblemCount: table.problemCount,
+          annotationProblems: first(table.problems(), MAX_SHOWN_PROBLEMS),
           envoy: { isRunning: envoy.state.kind === "running", failureCount },
           proxies,
         };
@@ -152,4 +160,13 @@ export async function startRouter(
     await end();
     throw error;
   }
+}
+
+function first<T>(items: Iterable<T>, most: number): readonly T[] {
+  const found: T[] = [];
+  for (const item of items) {
+    if (found.length === most) break;
+    found.push(item);
+  }
+  return found;
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { asError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
 import type { LogBatch, MeshLog } from "../log/log.js";
-import type { RoutingTable } from "../model/routing-table.js";
+import type { RouteProblem, RoutingTable } from "../model/routing-table.js";
 
 /** Pause before a log that failed is followed again. */
 const RETRY_MS = 1_000;
@@ -34,6 +34,7 @@ export function feedTable(
   /** While the log is told from its start: the keys that came up. */
   let seen: Set<string> | undefined;
   let complete: () => void = () => undefined;
+  let isComplete = false;
 
   /** The sequence that `seen` leads to: one that was interrupted begins anew. */
   let seenSequence = 0;
@@ -50,6 +51,12 @@ export function feedTable(
     if (moved.size > 0) onMoved(moved);
   }
 
+  function tellProblems(problems: Iterable<RouteProblem>): void {
+    for (const { place, routeGuid, name, value, reason } of problems) {
+      logger.warn({ route: place, routeGuid, annotation: name, value }, `the annotation is ignored: ${reason}`);
+    }
+  }
+
   function take({ entries, caughtUp, fromStart }: LogBatch): void {
     if (fromStart && sequence > 0) seen = new Set();
     for (const { key } of entries) seen?.add(key);
@@ -57,6 +64,7 @@ export function feedTable(
     if (seen) seenSequence = last ?? seenSequence;
     else sequence = last ?? sequence;
     for (const group of table.apply(entries)) untold.add(group);
+    if (isComplete) for (const { key } of entries) tellProblems(table.problems(key));
     if (seen && caughtUp) {
       const current = seen;
       const gone = [...table.keys()].filter((key) => !current.has(key));
@@ -67,7 +75,13 @@ export function feedTable(
     }
     if (caughtUp) tell();
     else if (untold.size > 0) timer ??= setTimeout(tell, MAX_BEHIND_MS);
-    if (caughtUp) complete();
+    if (caughtUp && !isComplete) {
+      isComplete = true;
+      const count = table.problemCount;
+      if (count > 0)
+        logger.warn({ count }, "annotations of routes can't be followed and are ignored: status shows them");
+      complete();
+    }
   }
 
   async function follow(): Promise<void> {

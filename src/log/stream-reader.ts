@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { AckPolicy, type ConsumerMessages, DeliverPolicy, jetstream, type JsMsg } from "@nats-io/jetstream";
 import { nanos } from "@nats-io/transport-node";
 import type { Connected } from "./jetstream-connection.js";
@@ -148,5 +149,7 @@ async function* pieces(
     yield { entries, isLast: wasLast, timeMs: entries.length > 0 ? timeMs : 0 };
     entries = [];
     byteCount = 0;
+    // What has arrived already would follow at once, piece after piece, while all else waits.
+    if (!wasLast) await nextTurn();
   }
 }

@@ -21,6 +21,13 @@ import {
 } from "../entries/index-fields.js";
 import { KEY_SPACES } from "../entries/keys.js";
 import { compareText } from "../lib/compare-text.js";
+import {
+  type AnnotationProblem,
+  type ReadAnnotations,
+  readAnnotations,
+  type RouteWishes,
+  NO_WISHES,
+} from "./annotations.js";
 import { type Balancing, balancingOf } from "./balancing.js";
 import { distinct, type Endpoint, endpointOfInstance, endpointOfRegistration } from "./endpoints.js";
 import { groupOf } from "./hosts.js";
@@ -29,6 +36,7 @@ import { pack, unpack } from "./packed.js";
 import { hostOf, pathOf, placeOf, Places } from "./places.js";
 import { EVERY_SEGMENT, isServed, type Sharding } from "./sharding.js";
 import { equalShares, protocolOf, routeShares, type Share } from "./shares.js";
+import { type Split, splitOf } from "./split.js";
 
 /** What `apply` takes of an entry; a deletion has no value. */
 export interface TableEntry {
@@ -45,6 +53,17 @@ export interface PathRoute {
   readonly balancing: Balancing;
   /** At least one. */
   readonly shares: readonly Share[];
+  /** Of its annotations. */
+  readonly wishes: RouteWishes;
+  /** undefined: all its requests are alike. */
+  readonly split: Split | undefined;
+}
+
+/** What is wrong with a route's annotations. */
+export interface RouteProblem extends AnnotationProblem {
+  /** "shop.example.com/cart" */
+  readonly place: string;
+  readonly routeGuid: string;
 }
 
 export interface HostRoutes {
@@ -81,6 +100,8 @@ export class RoutingTable {
   readonly #processes = new Map<string, string>();
   readonly #associations = new Map<string, string>();
   readonly #places = new Places();
+  /** By the key of their route. */
+  readonly #problems = new Map<string, readonly RouteProblem[]>();
   readonly #routesByProcess = new Multimap();
   readonly #registrationsByProcess = new Multimap();
 
@@ -118,6 +139,19 @@ export class RoutingTable {
     for (const processGuid of this.#associations.keys()) yield KEY_SPACES.copilotAssociations + processGuid;
   }
 
+  /** How many annotations are not followed. */
+  get problemCount(): number {
+    let count = 0;
+    for (const problems of this.#problems.values()) count += problems.length;
+    return count;
+  }
+
+  /** Annotations that are not followed, of all routes; `key` narrows it to one route. */
+  *problems(key?: string): Iterable<RouteProblem> {
+    if (key !== undefined) yield* this.#problems.get(key) ?? [];
+    else for (const problems of this.#problems.values()) yield* problems;
+  }
+
   hasGroup(group: string): boolean {
     return this.#places.hasGroup(group);
   }
@@ -141,13 +175,18 @@ export class RoutingTable {
   #pathRoute(place: string): PathRoute {
     const path = pathOf(place);
     const key = this.#winner(place);
-    if (key === undefined) return { path, routeGuid: "", ...this.#registered(place) };
-    const { guid, options, destinations } = this.#route(key);
+    if (key === undefined) {
+      return { path, routeGuid: "", ...this.#registered(place), wishes: NO_WISHES, split: undefined };
+    }
+    const route = this.#route(key);
+    const { guid, options, destinations } = route;
     const members = destinations.map((destination) => ({
       destination,
       endpoints: this.#endpointsOf(destination, place, key),
     }));
-    return { path, routeGuid: guid, balancing: balancingOf(options), shares: routeShares(members) };
+    const { wishes } = wishesOf(route);
+    const { shares, split } = splitOf(wishes, members) ?? { shares: routeShares(members), split: undefined };
+    return { path, routeGuid: guid, balancing: balancingOf(options), shares, wishes, split };
   }
 
   /** A place that is known from registrations alone: what the newest endpoint says about balancing holds for all. */
@@ -233,6 +272,7 @@ export class RoutingTable {
       const place = placeOf(before.host, before.path);
       if (this.#winner(place) === key) moved.add(groupOf(before.host));
       this.#routes.delete(key);
+      this.#problems.delete(key);
       this.#places.removeRoute(place, key);
       for (const processGuid of before.processGuids) this.#routesByProcess.remove(processGuid, key);
     }
@@ -240,6 +280,7 @@ export class RoutingTable {
       const place = placeOf(after.host, after.path);
       this.#routes.set(key, packed);
       this.#places.addRoute(place, key);
+      if (after.isAnnotated) this.#noteProblems(key, place);
       for (const processGuid of after.processGuids) {
         if (processGuid !== "") this.#routesByProcess.add(processGuid, key);
       }
@@ -313,6 +354,16 @@ export class RoutingTable {
     return false;
   }
 
+  #noteProblems(key: string, place: string): void {
+    const route = this.#route(key);
+    const { problems } = wishesOf(route);
+    if (problems.length === 0) return;
+    this.#problems.set(
+      key,
+      problems.map((problem) => ({ place, routeGuid: route.guid, ...problem })),
+    );
+  }
+
   #route(key: string): Route {
     return decodeRoute(unpack(held(this.#routes, key)));
   }
@@ -320,6 +371,12 @@ export class RoutingTable {
   #registration(key: string): Registration {
     return decodeRegistration(unpack(held(this.#registrations, key)));
   }
+}
+
+function wishesOf({ annotations, destinations }: Route): ReadAnnotations {
+  if (annotations.length === 0) return { wishes: NO_WISHES, problems: [] };
+  const apps = new Map(destinations.map(({ appGuid, appName }) => [appGuid, { guid: appGuid, name: appName }]));
+  return readAnnotations(annotations, [...apps.values()]);
 }
 
 function held(values: ReadonlyMap<string, string>, key: string): string {

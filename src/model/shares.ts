@@ -15,6 +15,11 @@ export interface Share {
   readonly endpoints: readonly Endpoint[];
 }
 
+/** A share of an app alone. */
+export interface AppShare extends Share {
+  readonly appGuid: string;
+}
+
 /** A destination of a route with what runs of it. */
 export interface Member {
   readonly destination: Destination;
@@ -36,6 +41,27 @@ export function routeShares(members: readonly Member[]): readonly Share[] {
   return joined(
     parts.map(({ destination, ...part }) => ({ ...part, name: shareName(destination), weight: destination.weight })),
   );
+}
+
+/**
+ * The shares of a route whose apps are told apart: one for each app, type of process and port. Without weights every
+ * endpoint has an equal part; beside weighted ones a destination without a weight gets what is sent to it by name.
+ */
+export function appShares(members: readonly Member[]): readonly AppShare[] {
+  const isWeighted = members.some(({ destination }) => destination.weight > 0);
+  const apps = [...new Set(members.map(({ destination }) => destination.appGuid))];
+  return apps.flatMap((appGuid) => {
+    const parts = members.filter(({ destination }) => destination.appGuid === appGuid);
+    const shares = joined(
+      parts.map(({ destination, endpoints }) => ({
+        protocol: protocolOf(destination),
+        name: shareName(destination),
+        weight: destination.weight,
+        endpoints,
+      })),
+    );
+    return shares.map((share) => ({ ...share, appGuid, weight: isWeighted ? share.weight : share.endpoints.length }));
+  });
 }
 
 /** Every endpoint has an equal part, as on Gorouter: one share for each protocol. */

@@ -41,7 +41,11 @@ class Bench {
         type(CLUSTERS, this.clusters, { followedBy: ENDPOINTS, usedBy: ROUTES, former: resource(this.former) }),
         type(ENDPOINTS, this.endpoints, {}),
         type(ROUTES, this.routes, {
-          uses: { typeUrl: CLUSTERS, names: (name) => [...this.clusters.keys()].filter((one) => one.startsWith(name)) },
+          uses: {
+            typeUrl: CLUSTERS,
+            names: (name) => [...this.clusters.keys()].filter((one) => one.startsWith(name)),
+            neverAskedFor: (name) => [...this.clusters.keys()].filter((one) => one === `${name}/copy`),
+          },
         }),
         type(SCOPES, this.scopes, {
           delivery: { mode: "eager", names: () => this.scopes.keys(), lingerMs: this.lingerMs },
@@ -217,6 +221,17 @@ describe("a delta stream", () => {
     bench.clusters.set("a|3", "v3");
     const versions = { typeUrl: CLUSTERS, resourceNamesSubscribe: ["*"], initialResourceVersions: { "a|3": "v2" } };
     expect(names(bench.request(versions))).toEqual([{ typeUrl: CLUSTERS, sent: ["a|3"], removed: [] }]);
+  });
+
+  it("gives with the first routes what nobody will ask for, before them", () => {
+    const bench = new Bench();
+    bench.clusters.set("a|1", "v1").set("a/copy", "v1");
+    bench.routes.set("a", "v1");
+    bench.request({ typeUrl: CLUSTERS });
+    expect(names(bench.request({ typeUrl: ROUTES, resourceNamesSubscribe: ["a"] }))).toEqual([
+      { typeUrl: CLUSTERS, sent: ["a/copy"], removed: [] },
+      { typeUrl: ROUTES, sent: ["a"], removed: [] },
+    ]);
   });
 
   it("keeps what is back before it was retired", () => {

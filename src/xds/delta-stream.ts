@@ -256,8 +256,9 @@ export class DeltaStream {
     const before = uses.get(name);
     const names = new Set(type.uses.names(name));
     uses.set(name, names);
-    if (!before || !used.subscription.takesUnasked) return;
-    const lacking = [...names].filter((one) => !before.has(one) && !used.subscription.heldVersion(one));
+    if (!used.subscription.takesUnasked) return;
+    const fresh = before ? [...names].filter((one) => !before.has(one)) : type.uses.neverAskedFor(name);
+    const lacking = fresh.filter((one) => !used.subscription.heldVersion(one));
     for (const one of lacking) {
       used.subscription.subscribe(one);
       used.pending.add(one);

@@ -34,7 +34,12 @@ export interface ResourceType {
    * What a resource of this type refers to, of an earlier type. A proxy that goes over from one version to another gets
    * what the new one refers to, and the old one did not, before it.
    */
-  readonly uses?: { readonly typeUrl: string; names(name: string): readonly string[] };
+  readonly uses?: {
+    readonly typeUrl: string;
+    names(name: string): readonly string[];
+    /** Those of them that a proxy never asks for: it gets them with the first version, too. */
+    neverAskedFor(name: string): readonly string[];
+  };
   /**
    * A later type whose resources refer to those of this one, within their group. What vanished stays with a proxy until
    * it has confirmed that group's resources of that type, as they are now.

@@ -1,0 +1,191 @@
+/** The Envoy routes of one path. */
+import { create } from "@bufbuild/protobuf";
+import { DurationSchema } from "@bufbuild/protobuf/wkt";
+import {
+  RetryPolicySchema,
+  RouteSchema,
+  type Route as RdsRoute,
+  type RouteMatch,
+  RouteMatchSchema,
+} from "../gen/envoy/config/route/v3/route_components_pb.js";
+import { FractionalPercent_DenominatorType } from "../gen/envoy/type/v3/percent_pb.js";
+import type { CohortCookie, RouteWishes } from "../model/annotations.js";
+import type { Balancing } from "../model/balancing.js";
+import type { PathRoute } from "../model/routing-table.js";
+import type { PathPlan, RequestCondition, WeightedPool } from "./plan-path.js";
+
+/** Longest time a request may take, as on Gorouter. Connections that were upgraded (WebSocket) have no limit. */
+const REQUEST_TIMEOUT_MS = 900_000;
+
+/** Attempts at a request, each at an instance that was not tried yet. */
+const ATTEMPTS = 3;
+const RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request";
+/** For requests that may be sent twice: no effect by their method, and without a body. */
+const RETRY_SAFE = `${RETRY_UNSENT},reset`;
+
+/** For methods that may be sent again, then for the others; of each branch. */
+export function compilePath(route: PathRoute, { branches, copies }: PathPlan): RdsRoute[] {
+  const { path, balancing, wishes, split } = route;
+  const pathSpecifier: RouteMatch["pathSpecifier"] =
+    path === "" ? { case: "prefix", value: "/" } : { case: "pathSeparatedPrefix", value: path };
+  const shared = {
+    hashPolicy: hashPolicy(balancing),
+    timeout: milliseconds(wishes.timeoutMs ?? REQUEST_TIMEOUT_MS),
+    // The listener's own bounds the wait for this route, and no longer applies: WebSockets may be silent for long.
+    idleTimeout: milliseconds(0),
+    requestMirrorPolicies: copies.map(({ name, weight }) =>
+      mirrorPolicy(name, copyPercent(split?.copies?.percent ?? 0, weight, copies)),
+    ),
+  };
+  return branches.flatMap(({ match, pools }) => {
+    const setsCohort = match === undefined ? split?.cohort : undefined;
+    const action = { ...shared, clusterSpecifier: clusterSpecifier(pools, route, setsCohort) };
+    return [true, false].map((isSafe) =>
+      create(RouteSchema, {
+        // A route must have a name: the search for a wildcard host stops when it sees one.
+        name: path === "" ? "/" : path,
+        match: create(RouteMatchSchema, {
+          pathSpecifier,
+          caseSensitive: false,
+          headers: [...(match ? [requestMatcher(match)] : []), ...(isSafe ? SAFE_METHODS : [])],
+        }),
+        action: { case: "route", value: { ...action, ...retries(wishes, isSafe) } },
+      }),
+    );
+  });
+}
+
+/** What a virtual host does with requests whose route says nothing else: those that may have effects. */
+export function defaultRetryPolicy() {
+  return retryPolicy({ retryOn: RETRY_UNSENT, attempts: ATTEMPTS });
+}
+
+function retries({ attempts = ATTEMPTS, retryOn }: RouteWishes, isSafe: boolean) {
+  if (!isSafe) return attempts === ATTEMPTS ? {} : { retryPolicy: retryPolicy({ retryOn: RETRY_UNSENT, attempts }) };
+  if (!retryOn) return { retryPolicy: retryPolicy({ retryOn: RETRY_SAFE, attempts }) };
+  const statuses = retryOn.filter((condition) => typeof condition === "number");
+  const words = retryOn.filter((condition) => typeof condition === "string");
+  const conditions = [RETRY_UNSENT, ...words, ...(statuses.length > 0 ? ["retriable-status-codes"] : [])];
+  return { retryPolicy: retryPolicy({ retryOn: conditions.join(","), attempts, statuses }) };
+}
+
+interface Retries {
+  readonly retryOn: string;
+  readonly attempts: number;
+  readonly statuses?: readonly number[];
+}
+
+function retryPolicy({ retryOn, attempts, statuses = [] }: Retries) {
+  return create(RetryPolicySchema, {
+    retryOn,
+    numRetries: attempts - 1,
+    retriableStatusCodes: [...statuses],
+    retryHostPredicate: [PREVIOUS_HOSTS],
+    hostSelectionRetryMaxAttempts: 5n,
+    // The default pause is up to 25 ms; another instance is another chance at once.
+    retryBackOff: { baseInterval: milliseconds(1), maxInterval: milliseconds(10) },
+  });
+}
+
+const PREVIOUS_HOSTS = {
+  name: "envoy.retry_host_predicates.previous_hosts",
+  configType: {
+    case: "typedConfig" as const,
+    value: {
+      typeUrl: "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+      value: new Uint8Array(),
+    },
+  },
+};
+
+/** Anything but a method with effects; plain comparisons cost Envoy less than one regular expression. */
+const SAFE_METHODS = ["POST", "PUT", "PATCH", "DELETE", "CONNECT"].map((method) => ({
+  name: ":method",
+  invertMatch: true,
+  headerMatchSpecifier: {
+    case: "stringMatch" as const,
+    value: { matchPattern: { case: "exact" as const, value: method } },
+  },
+}));
+
+function requestMatcher({ kind, name, value }: RequestCondition) {
+  if (kind === "cookie") {
+    const wanted = value === undefined ? "[^;]*" : escaped(value);
+    const regex = `(?:.*;\\s*)?${escaped(name)}=${wanted}\\s*(?:;.*)?`;
+    return stringMatcher("cookie", { case: "safeRegex" as const, value: { regex } });
+  }
+  if (value !== undefined) return stringMatcher(name, { case: "exact" as const, value });
+  return { name, headerMatchSpecifier: { case: "presentMatch" as const, value: true } };
+}
+
+type StringPattern =
+  | { readonly case: "exact"; readonly value: string }
+  | { readonly case: "safeRegex"; readonly value: { readonly regex: string } };
+
+function stringMatcher(name: string, matchPattern: StringPattern) {
+  return { name, headerMatchSpecifier: { case: "stringMatch" as const, value: { matchPattern } } };
+}
+
+function escaped(text: string): string {
+  return text.replace(/[^0-9A-Za-z_]/g, "\\$&");
+}
+
+function clusterSpecifier(
+  pools: readonly WeightedPool[],
+  { path, balancing }: PathRoute,
+  setsCohort: CohortCookie | undefined,
+) {
+  const [only] = pools;
+  const total = pools.reduce((sum, { weight }) => sum + weight, 0);
+  // With nothing running any pool gives the answer for that: 503.
+  if (only && (pools.length === 1 || pools.every(({ shares }) => shares.length === 0))) {
+    return { case: "cluster" as const, value: only.name };
+  }
+  const clusters = pools.map(({ name, weight, cohort }) => ({
+    name,
+    // An app without a weight that requests are sent to by name: each of its pools alike.
+    weight: total > 0 ? weight : 1,
+    responseHeadersToAdd:
+      setsCohort && cohort !== undefined
+        ? [{ header: { key: "set-cookie", value: cohortCookie(setsCohort, cohort, path) } }]
+        : [],
+  }));
+  // A client that stays with one endpoint has to stay with its protocol, too.
+  const useHashPolicy = { case: "useHashPolicy" as const, value: { value: true } };
+  const value = { clusters, ...(balancing.algorithm === "hash" && { randomValueSpecifier: useHashPolicy }) };
+  return { case: "weightedClusters" as const, value };
+}
+
+function cohortCookie({ name, ttlSeconds }: CohortCookie, value: string, path: string): string {
+  const age = ttlSeconds > 0 ? `; Max-Age=${ttlSeconds}` : "";
+  return `${name}=${value}; Path=${path === "" ? "/" : path}${age}; HttpOnly`;
+}
+
+function hashPolicy(balancing: Balancing) {
+  if (balancing.algorithm !== "hash") return [];
+  return [{ policySpecifier: { case: "header" as const, value: { headerName: balancing.header } } }];
+}
+
+/** A part of all copies for each pool of an app that has several. */
+function copyPercent(percent: number, weight: number, pools: readonly WeightedPool[]): number {
+  const total = pools.reduce((sum, pool) => sum + pool.weight, 0);
+  return total > 0 ? (percent * weight) / total : percent / pools.length;
+}
+
+const MILLIONTHS_PER_PERCENT = 10_000;
+
+function mirrorPolicy(cluster: string, percent: number) {
+  const numerator = Math.round(percent * MILLIONTHS_PER_PERCENT);
+  const defaultValue = { numerator, denominator: FractionalPercent_DenominatorType.MILLION };
+  return { cluster, runtimeFraction: { defaultValue } };
+}
+
+const MS_PER_SECOND = 1_000;
+const NANOS_PER_MS = 1_000_000;
+
+function milliseconds(count: number) {
+  return create(DurationSchema, {
+    seconds: BigInt(Math.floor(count / MS_PER_SECOND)),
+    nanos: (count % MS_PER_SECOND) * NANOS_PER_MS,
+  });
+}
