@@ -54,6 +54,26 @@ describe("weighted routes", () => {
     expect(await mesh.client.shares("idle-sibling.mesh.localhost")).toEqual({ blue: 50, green: 50 });
   });
 
+  it("sends testers to the canary when an annotation in Cloud Controller says so", async () => {
+    const guid = await mesh.route("testers", {
+      to: [
+        { app: "blue", weight: 99 },
+        { app: "green", weight: 1 },
+      ],
+    });
+    const annotations = {
+      "cf-mesh.local/match": "header X-Canary=yes -> green",
+      "cf-mesh.local/match-only": "green",
+    };
+    await mesh.api.call("PATCH", `/v3/routes/${guid}`, { metadata: { annotations } });
+    const host = "testers.mesh.localhost";
+    await eventually(async () => {
+      const { status, json } = await mesh.client.get(host, "/", { headers: { "x-canary": "yes" } });
+      return status === 200 && json.app === "green";
+    });
+    expect(await mesh.client.shares(host)).toEqual({ blue: 100 });
+  });
+
   it("gives every instance an equal share on a route without weights", async () => {
     await mesh.route("unweighted", { to: [{ app: "blue" }, { app: "green" }] });
     await mesh.answers("unweighted.mesh.localhost", 200);

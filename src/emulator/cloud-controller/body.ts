@@ -83,10 +83,51 @@ export function relationships<Name extends string>(...names: readonly Name[]) {
   });
 }
 
-const pairsSchema = z.record(z.string(), z.union([z.string(), z.null()]));
+const MAX_PREFIX_LENGTH = 253;
+const MAX_NAME_LENGTH = 63;
+const MAX_ANNOTATION_LENGTH = 5_000;
+/** Names joined by at least one dot. */
+const DNS_NAME = /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
+
+/** What is wrong with the key of a label or an annotation, in Cloud Controller's words; undefined for a good one. */
+function keyFault(key: string): string | undefined {
+  const [first = "", second, ...more] = key.split("/");
+  if (more.length > 0) return "key has more than one '/'";
+  const [prefix, name] = second === undefined ? [undefined, first] : [first, second];
+  if (prefix !== undefined) {
+    if (prefix.length > MAX_PREFIX_LENGTH) return `prefix '${prefix.slice(0, 8)}...' is greater than 253 characters`;
+    if (prefix === "") return "prefix cannot be empty";
+    if (!DNS_NAME.test(prefix)) return `prefix '${prefix}' must be in valid dns format`;
+    if (prefix.toLowerCase() === "cloudfoundry.org") return `prefix '${prefix}' is reserved`;
+  }
+  if (name === "") return "key cannot be empty string";
+  if (name.length > MAX_NAME_LENGTH) return `'${name.slice(0, 8)}...' is greater than 63 characters`;
+  if (!/^[\w.-]+$/.test(name)) return `'${name}' contains invalid characters`;
+  if (!/^[a-z0-9](?:.*[a-z0-9])?$/i.test(name)) return `'${name}' starts or ends with invalid characters`;
+  return undefined;
+}
+
+function pairs(kind: "annotation" | "label", maxLength: number) {
+  return z.record(z.string(), z.union([z.string(), z.null()])).superRefine((given, context) => {
+    for (const [key, value] of Object.entries(given)) {
+      // What is there under a bad key, of a time before the check, may still be deleted.
+      const fault = value === null ? undefined : keyFault(key);
+      if (fault !== undefined) context.addIssue(`${kind} key error: ${fault}`);
+      if (value !== null && value.length > maxLength) {
+        context.addIssue(`${kind} value error: '${value.slice(0, 8)}...' is greater than ${maxLength} characters`);
+      }
+    }
+  });
+}
 
 export const metadataField = z
-  .strictObject({ labels: pairsSchema.optional(), annotations: pairsSchema.optional() }, "must be an object")
+  .strictObject(
+    {
+      labels: pairs("label", MAX_NAME_LENGTH).optional(),
+      annotations: pairs("annotation", MAX_ANNOTATION_LENGTH).optional(),
+    },
+    "must be an object",
+  )
   .optional();
 
 /** Merged as PATCH does: null deletes a key. */

@@ -49,6 +49,22 @@ describe("routes", () => {
     expect(await cf.get(`/v3/routes/${created.guid}`)).toEqual(created);
   });
 
+  it.each([
+    ["cf-mesh/timeout", "annotation key error: prefix 'cf-mesh' must be in valid dns format"],
+    ["a.example.com/b/c", "annotation key error: key has more than one '/'"],
+    ["/timeout", "annotation key error: prefix cannot be empty"],
+    ["cloudfoundry.org/timeout", "annotation key error: prefix 'cloudfoundry.org' is reserved"],
+    ["cf-mesh.local/", "annotation key error: key cannot be empty string"],
+    ["time out", "annotation key error: 'time out' contains invalid characters"],
+    ["timeout-", "annotation key error: 'timeout-' starts or ends with invalid characters"],
+    ["x".repeat(64), "annotation key error: 'xxxxxxxx...' is greater than 63 characters"],
+  ])("take no annotation with the key %s", async (key, problem) => {
+    const { guid } = await cf.route(`annotated-${Buffer.from(key).toString("hex").slice(0, 40)}`);
+    const metadata = { annotations: { [key]: "1s", "cf-mesh.local/timeout": "1s" } };
+    expect(await cf.refusal("PATCH", `/v3/routes/${guid}`, { metadata })).toContain(problem);
+    expect(await cf.get(`/v3/routes/${guid}`)).toMatchObject({ metadata: { labels: {}, annotations: {} } });
+  });
+
   it("are filtered by host, path and domain, where an empty value means none", async () => {
     await cf.route("shelf");
     await cf.route("shelf", { path: "/top" });
