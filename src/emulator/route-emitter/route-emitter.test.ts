@@ -289,6 +289,7 @@ describe("route-emitter", () => {
     });
     onTestFinished(() => listener.close());
     const subscription = listener.subscribe("router.register", { max: 1 });
+    await listener.flush();
     await add({ instances: 2 });
     for await (const message of subscription) expect(message.string()).toContain("shop.example.com");
   });
