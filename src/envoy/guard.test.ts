@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createInterface } from "node:readline";
+import { createInterface, type Interface } from "node:readline";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { built } from "../../test/support/built.js";
 
@@ -18,8 +18,8 @@ afterEach(() => {
   guardian.kill("SIGKILL");
 });
 
-/** A process that holds a guard, and prints a line when the program given it has run. */
-async function startGuardian(program: string): Promise<void> {
+/** A process that holds a guard. Resolves with its lines when the program given it has run. */
+async function startGuardian(program: string): Promise<Interface> {
   const text = `
     const { DeathGuard } = await import(${JSON.stringify(built("src/envoy/guard.ts"))});
     const guard = new DeathGuard();
@@ -28,7 +28,9 @@ async function startGuardian(program: string): Promise<void> {
     setInterval(() => undefined, 1_000);`;
   guardian = spawn(process.execPath, ["--input-type=module", "-e", text], { stdio: ["ignore", "pipe", "inherit"] });
   if (!guardian.stdout) throw new Error("no output");
-  await once(createInterface(guardian.stdout), "line");
+  const lines = createInterface(guardian.stdout);
+  await once(lines, "line");
+  return lines;
 }
 
 it("kills the guarded process when the guardian is killed", async () => {
@@ -39,13 +41,18 @@ it("kills the guarded process when the guardian is killed", async () => {
 });
 
 it("does so although its own shell was killed before", async () => {
-  await startGuardian(`guard.guard(${String(guarded.pid)});`);
+  const program = `guard.guard(${String(guarded.pid)}); process.on("SIGUSR2", () => console.log("idle"));`;
+  const lines = await startGuardian(program);
   const [shell = 0] = shells();
   process.kill(shell, "SIGKILL");
   await vi.waitFor(() => {
     expect(shells()).toHaveLength(1);
     expect(shells()).not.toContain(shell);
   }, WAIT);
+  // A process is seen before the one that starts it has told it anything.
+  const idle = once(lines, "line");
+  guardian.kill("SIGUSR2");
+  await idle;
   const ended = once(guarded, "exit");
   guardian.kill("SIGKILL");
   expect(await ended).toEqual([null, "SIGKILL"]);
