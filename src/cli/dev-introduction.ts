@@ -106,7 +106,8 @@ async function proxyLines(systemDomain: string, host: string, port: number): Pro
   );
   if (address === host) return [];
   return [
-    `export http_proxy=http://${host}:${port}   # for this shell: its names are not known to this machine's resolver`,
+    // Cloud Controller's own port lies at the same address, and is no route.
+    `export http_proxy=http://${host}:${port} no_proxy=${host}   # for this shell: this machine's resolver does not know its names`,
   ];
 }
 

@@ -101,7 +101,7 @@ const refused = (reason: string) =>
   new MeshError(
     "MESH_CONFIG_INVALID",
     `${reason}; nothing was changed`,
-    "see cf-mesh fault list for names and parameters",
+    "cf-mesh fault list tells names, parameters, and which faults are active",
   );
 
 const notRunning = (directory: string, cause: unknown) =>

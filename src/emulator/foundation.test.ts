@@ -9,7 +9,7 @@ import { silentLogger } from "../lib/logger.js";
 import { startFoundation } from "./foundation.js";
 
 interface Answered {
-  readonly links: Readonly<Record<"self" | "uaa" | "log_cache", { readonly href: string }>>;
+  readonly links: Readonly<Record<"self" | "uaa" | "login" | "log_cache", { readonly href: string }>>;
   readonly access_token: string;
 }
 
@@ -49,17 +49,17 @@ describe("the emulated foundation", () => {
     const { port } = new URL(named.apiUrl);
     const linksFor = async (host: string, headers: Record<string, string> = {}) => {
       const { links } = (await request(`http://127.0.0.1:${port}/`, { headers: { host, ...headers } })).body;
-      return [links.self.href, links.uaa.href, links.log_cache.href];
+      return [links.self.href, links.uaa.href, links.login.href, links.log_cache.href];
     };
 
     const own = named.apiUrl;
     expect(own).toBe(`http://127.0.0.1:${port}`);
-    expect(await linksFor(`127.0.0.1:${port}`)).toEqual([own, own, own]);
-    const names = ["api", "uaa", "log-cache"];
+    expect(await linksFor(`127.0.0.1:${port}`)).toEqual([own, own, own, own]);
+    const names = ["api", "uaa", "login", "log-cache"];
     expect(await linksFor("api.sys.test:8080")).toEqual(names.map((name) => `http://${name}.sys.test:8080`));
     const secure = await linksFor("api.sys.test", { "x-forwarded-proto": "https" });
     expect(secure).toEqual(names.map((name) => `https://${name}.sys.test`));
-    expect(await linksFor("evil.example.com")).toEqual([own, own, own]);
+    expect(await linksFor("evil.example.com")).toEqual([own, own, own, own]);
   });
 
   it("takes a token that was issued by name from who comes by address", async () => {

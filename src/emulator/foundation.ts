@@ -195,6 +195,7 @@ export async function startFoundation(options: FoundationOptions): Promise<Found
     url: () => clientUrls.of("api"),
     publicUrl: () => urls.public,
     uaaUrl: () => clientUrls.of("uaa"),
+    loginUrl: () => clientUrls.of("login"),
     logCacheUrl: () => clientUrls.of("log-cache"),
     rateLimit: () => faults.rateLimit,
     betweenPages: (page) => faults.betweenPages?.(page),

@@ -1,8 +1,8 @@
 import { jetstreamManager, type JetStreamManager } from "@nats-io/jetstream";
-import { connect, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node";
+import { connect, errors, type NatsConnection, type NodeConnectionOptions } from "@nats-io/transport-node";
 import { asError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
-import { natsTooOld, natsUnreachable, streamLogClosed } from "./jetstream-faults.js";
+import { natsTooOld, natsUnreachable, rightsMissing, streamLogClosed } from "./jetstream-faults.js";
 
 export interface LogCredentials {
   /** PEM texts. {}: TLS with the system's CAs; left out: as the server wants it. */
@@ -103,8 +103,20 @@ export class NatsConnector {
       const why = reason instanceof Error ? reason.message : "no answer";
       this.#logger.warn({ stream: this.#stream, server, reason: why }, "the connection to NATS is gone");
     });
+    void this.#tellRefusals(nats);
     const manager = await jetstreamManager(nats, { checkAPI: false, timeout: REQUEST_TIMEOUT_MS });
     return { nats, manager };
+  }
+
+  /** A refused request looks like one that is never answered, so the reason is logged; once for each subject. */
+  async #tellRefusals(nats: NatsConnection): Promise<void> {
+    const told = new Set<string>();
+    for await (const status of nats.status()) {
+      if (status.type !== "error" || !(status.error instanceof errors.PermissionViolationError)) continue;
+      if (told.has(status.error.subject)) continue;
+      told.add(status.error.subject);
+      this.#logger.error({ stream: this.#stream }, rightsMissing(this.#stream, status.error).message);
+    }
   }
 
   /** For a server that does not answer: the next who asks gets another connection. */

@@ -1,3 +1,4 @@
+import { errors, type PermissionViolationError } from "@nats-io/transport-node";
 import { MeshError } from "../lib/errors.js";
 
 const unavailable = (stream: string, what: string, fix: string, cause?: Error) =>
@@ -5,12 +6,27 @@ const unavailable = (stream: string, what: string, fix: string, cause?: Error) =
 
 export const streamLogClosed = (stream: string) => unavailable(stream, "it is closed", "open the log again");
 
-export const natsUnreachable = (stream: string, servers: readonly string[], cause: Error) =>
+export function natsUnreachable(stream: string, servers: readonly string[], cause: Error): MeshError {
+  const happened = `no NATS server of ${servers.join(", ")} takes a connection (${cause.message}); what is known goes on serving`;
+  return unavailable(stream, happened, connectingAdvice(cause), cause);
+}
+
+function connectingAdvice(cause: Error): string {
+  if (cause instanceof errors.AuthorizationError || cause instanceof errors.UserAuthenticationExpiredError) {
+    return (
+      "the servers run, and do not know who this is: check log.jetstream's user with its passwordFile, or tokenFile, and " +
+      "certificateFile where they map certificates to users"
+    );
+  }
+  return "see that the servers run and can be reached, and that log.jetstream's caFile, certificateFile and keyFile fit theirs";
+}
+
+/** The server knows the user, and does not let it do this. */
+export const rightsMissing = (stream: string, { operation, subject }: PermissionViolationError) =>
   unavailable(
     stream,
-    `no NATS server of ${servers.join(", ")} takes a connection (${cause.message}); what is known goes on serving`,
-    "see that the servers run and can be reached, and that log.jetstream's user, password and certificates are theirs",
-    cause,
+    `the user of log.jetstream may not ${operation === "publish" ? "publish to" : "subscribe to"} ${subject}; what is known goes on serving`,
+    "give the user the rights that docs/operations.md lists, with this stream's name in them",
   );
 
 export const natsTooOld = (stream: string, server: string, version: string) =>

@@ -11,6 +11,7 @@ import { freePort } from "../../test/support/free-port.js";
 import { urlOf } from "../../test/support/nats-cluster.js";
 import { createCertificates } from "../emulator/certificates.js";
 import { type NatsServer, startNatsServer } from "../emulator/nats/nats-server.js";
+import { createLogger } from "../lib/logger.js";
 import { type JetStreamLogOptions, openJetStreamLog } from "./jetstream.js";
 import { describeMeshLog } from "./log.contract.js";
 import { MAX_BATCH_WRITES, MAX_VALUE_BYTES, type MeshLog } from "./log.js";
@@ -171,6 +172,28 @@ describe("JetStream log, opened", () => {
     expect(error).not.toContain("not-so-secret");
     const bare = await openForTest({ ...options, credentials: () => ({ password: "secret", tls: { ca: tls.ca } }) });
     await expect(bare.lastSequence()).rejects.toMatchObject(UNAVAILABLE);
+  });
+
+  it("says in its log which right its user lacks", async () => {
+    const permissions = { publish: ["mesh.>"], subscribe: ["_INBOX.>"] };
+    const authorization = { users: [{ user: "mesh", password: "secret", permissions }] };
+    const strict = await startNatsServer({ settings: { ...JETSTREAM, authorization } });
+    onTestFinished(() => strict.close());
+    const lines: string[] = [];
+    const logger = createLogger("error", {
+      write: (line: string) => {
+        lines.push(line);
+      },
+    });
+    const log = await openForTest({
+      servers: [urlOf(strict)],
+      stream: "mesh",
+      user: "mesh",
+      credentials: () => ({ password: "secret" }),
+      logger,
+    });
+    await expect(log.lastSequence()).rejects.toMatchObject(UNAVAILABLE);
+    await eventually(() => lines.some((line) => /may not publish to \$JS\.API\.STREAM\.INFO\.mesh/.test(line)));
   });
 });
 

@@ -30,6 +30,11 @@ export interface KeySpaceWriter {
    * throws, nothing is deleted.
    */
   replaceAll(wants: Iterable<Want> | AsyncIterable<Want>): Promise<WriteCounts>;
+  /**
+   * Says that the key space has all that the source has, as replaceAll does, and leaves every key as it is: for a source
+   * that is told of one thing at a time, and knows when it was told of all.
+   */
+  complete(): Promise<void>;
   /** The keys that have a value now. */
   keys(): IterableIterator<string>;
 }
@@ -104,6 +109,11 @@ class LogKeySpaceWriter implements KeySpaceWriter {
         if (batch.isDue) await batch.proceed();
       }
     });
+  }
+
+  /** Nothing is to be said in a log of one machine: it is never made anew under those who read it. */
+  complete(): Promise<void> {
+    return Promise.resolve();
   }
 
   keys(): IterableIterator<string> {

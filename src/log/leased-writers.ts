@@ -332,6 +332,13 @@ class Space implements KeySpaceWriter {
     });
   }
 
+  async complete(): Promise<void> {
+    await this.#inTurn(async (counter) => {
+      this.#want({ key: this.#completionKey, value: new Uint8Array() });
+      await counter.settle();
+    });
+  }
+
   *keys(): IterableIterator<string> {
     for (const [key, packed] of this.#wanted) if (packed !== undefined && key !== this.#completionKey) yield key;
     if (this.#isComplete) return;

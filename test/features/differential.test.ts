@@ -44,7 +44,8 @@ async function seen(client: Client, host: string, path: string) {
   const names = Object.keys(headers).filter((name) => name !== "date" && name !== "x-envoy-upstream-service-time");
   if (status !== 200) return { status, routerError: headers["x-cf-routererror"] };
   const { json } = answer;
-  return { status, names: names.sort(), app: json.app, url: json.url, host: json.headers["host"] };
+  const { app, url, httpVersion } = json;
+  return { status, names: names.sort(), app, url, httpVersion, host: json.headers["host"] };
 }
 
 async function differences(): Promise<readonly object[]> {
@@ -127,6 +128,44 @@ describe("the same apps over Cloud Controller and Diego, and over NATS alone", (
       return indexes.size;
     };
     await eventually(async () => (await instances(mesh.client)) === 2 && (await instances(natsClient)) === 2);
+    await answerAlike();
+  });
+
+  it("answer alike over HTTP/2 to the app", async () => {
+    const guid = await mesh.route("second", { to: [{ app: "hello", protocol: "http2" }] });
+    const both = async () => [
+      await seen(mesh.client, `second.${DOMAIN}`, "/"),
+      await seen(natsClient, `second.${DOMAIN}`, "/"),
+    ];
+    const everywhere = (version: string) =>
+      eventually(async () => (await both()).every(({ httpVersion }) => httpVersion === version));
+    await everywhere("2.0");
+    await mesh.map(guid, [{ app: "hello", protocol: "http1" }]);
+    await everywhere("1.1");
+    await answerAlike();
+  });
+
+  it("leave a stopped app's siblings alone, know its own route as their source does, and have it back when it starts", async () => {
+    await mesh.map(await mesh.route("stopping"), [{ app: "hola" }]);
+    await mesh.map(await mesh.route("sibling"), [{ app: "hello" }, { app: "hola" }]);
+    const statuses = async () => [
+      (await mesh.client.get(`stopping.${DOMAIN}`, "/")).status,
+      await status("stopping"),
+      (await mesh.client.get(`sibling.${DOMAIN}`, "/")).status,
+      await status("sibling"),
+    ];
+    const become = (...expected: readonly number[]) =>
+      eventually(async () => (await statuses()).every((one, index) => one === expected[index]));
+    await become(200, 200, 200, 200);
+    const act = (action: string) => mesh.api.call("POST", `/v3/apps/${mesh.appGuid("hola")}/actions/${action}`);
+    await act("stop");
+    // Cloud Controller still has the route; over NATS nothing tells of it any more, and Gorouter has no other answer.
+    await become(503, 404, 200, 200);
+    for (const client of [mesh.client, natsClient]) {
+      expect(await client.shares(`sibling.${DOMAIN}`, { count: 10 })).toEqual({ hello: 10 });
+    }
+    await act("start");
+    await become(200, 200, 200, 200);
     await answerAlike();
   });
 });

@@ -37,6 +37,7 @@ export interface Api {
   /** Where the client of this request reaches the API, as in "http://127.0.0.1:8080": the beginning of every href. */
   readonly url: () => string;
   readonly uaaUrl: () => string;
+  readonly loginUrl: () => string;
   readonly logCacheUrl: () => string;
   readonly betweenPages: BetweenPages;
   /** Those whom UAA knows. */

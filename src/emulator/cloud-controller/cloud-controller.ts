@@ -45,6 +45,7 @@ export interface CloudControllerOptions {
   /** As apps are told: VCAP_APPLICATION's cf_api. */
   readonly publicUrl: () => string;
   readonly uaaUrl: () => string;
+  readonly loginUrl: () => string;
   readonly logCacheUrl: () => string;
   readonly rateLimit: () => RateLimit | undefined;
   readonly betweenPages: BetweenPages;
@@ -55,7 +56,7 @@ export interface CloudControllerOptions {
 
 /** Adds the API's paths to a server that does not listen yet. The caller closes the Api's launcher and stager. */
 export async function serveCloudController(root: FastifyInstance, options: CloudControllerOptions): Promise<Api> {
-  const { clock, url, publicUrl, uaaUrl, logCacheUrl, betweenPages } = options;
+  const { clock, url, publicUrl, uaaUrl, loginUrl, logCacheUrl, betweenPages } = options;
   const store = new Store();
   const api: Api = {
     store,
@@ -67,6 +68,7 @@ export async function serveCloudController(root: FastifyInstance, options: Cloud
     logs: options.diego.logs,
     url,
     uaaUrl,
+    loginUrl,
     logCacheUrl,
     betweenPages,
     users: options.users,

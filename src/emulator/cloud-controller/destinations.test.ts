@@ -4,6 +4,7 @@ import {
   type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
+import { DEFAULT_ROUTER_GROUP } from "../routing-api/router-groups.js";
 
 describe("destinations", () => {
   let cf: EmulatedFoundation;
@@ -122,7 +123,10 @@ describe("destinations", () => {
 
   it("reach Diego as internal and TCP routes on such domains", async () => {
     const internal = await cf.post("/v3/domains", { name: `in${routeCount}.internal`, internal: true });
-    const tcp = await cf.post("/v3/domains", { name: `tcp${routeCount}.test`, router_group: { guid: "group" } });
+    const tcp = await cf.post("/v3/domains", {
+      name: `tcp${routeCount}.test`,
+      router_group: { guid: DEFAULT_ROUTER_GROUP.guid },
+    });
     for (const [domain, host] of [
       [internal.guid, "backend"],
       [tcp.guid, ""],
@@ -133,7 +137,9 @@ describe("destinations", () => {
     }
     const { routes } = cf.diego.processOf(green);
     expect(routes["internal-router"]).toEqual([{ hostname: `backend.in${routeCount}.internal` }]);
-    expect(routes["tcp-router"]).toEqual([{ router_group_guid: "group", external_port: 1024, container_port: 8080 }]);
+    expect(routes["tcp-router"]).toEqual([
+      { router_group_guid: DEFAULT_ROUTER_GROUP.guid, external_port: 1024, container_port: 8080 },
+    ]);
   });
 
   it("change their protocol in place", async () => {

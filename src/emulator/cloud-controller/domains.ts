@@ -11,6 +11,7 @@ import { presentDomain } from "./presenters.js";
 import type { Domain } from "./records.js";
 import { deleteRoute } from "./route-actions.js";
 import { isUsableBy, protocolOf } from "./store.js";
+import { ROUTER_GROUPS } from "../routing-api/router-groups.js";
 
 const createSchema = z
   .strictObject({
@@ -123,13 +124,17 @@ export function defaultDomain(api: Api, organizationGuid: string): Domain | unde
   return candidates.find((domain) => domain.organizationGuid === null) ?? candidates[0];
 }
 
-/** Throws 422 when the name is taken, lies below another organization's domain, or the organization is unknown. */
+/** Throws 422 when the name is taken, lies below another organization's domain, or the organization or router group is unknown. */
 export function createDomain(api: Api, fields: NewDomain): Domain {
   const { store } = api;
   const name = fields.name.toLowerCase();
   const organizationGuid = fields.organizationGuid ?? null;
   if (organizationGuid !== null && store.organizations.get(organizationGuid) === undefined) {
     throw unprocessable(`Organization with guid '${organizationGuid}' does not exist or you do not have access to it.`);
+  }
+  const routerGroupGuid = fields.routerGroupGuid ?? null;
+  if (routerGroupGuid !== null && !ROUTER_GROUPS.some(({ guid }) => guid === routerGroupGuid)) {
+    throw unprocessable(`Router group with guid '${routerGroupGuid}' not found.`);
   }
   if (store.domainsNamed(name).length > 0) throw unprocessable(`The domain name "${name}" is already in use`);
   const isRoute = parents(name).some(({ host, parent }) =>
@@ -148,7 +153,7 @@ export function createDomain(api: Api, fields: NewDomain): Domain {
     ...newResource(api),
     name,
     internal: fields.internal ?? false,
-    routerGroupGuid: fields.routerGroupGuid ?? null,
+    routerGroupGuid,
     organizationGuid,
   });
 }

@@ -4,6 +4,7 @@ import {
   type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
+import { DEFAULT_ROUTER_GROUP } from "../routing-api/router-groups.js";
 
 describe("organizations, spaces and domains", () => {
   let cf: EmulatedFoundation;
@@ -54,8 +55,11 @@ describe("organizations, spaces and domains", () => {
   it("are shared, private, internal or TCP domains, in no other mixture", async () => {
     const internal = await cf.post("/v3/domains", { name: "apps.internal", internal: true });
     expect(internal).toMatchObject({ internal: true, router_group: null, supported_protocols: ["http"] });
-    const tcp = await cf.post("/v3/domains", { name: "tcp.test", router_group: { guid: "g" } });
-    expect(tcp).toMatchObject({ router_group: { guid: "g" }, supported_protocols: ["tcp"] });
+    const tcp = await cf.post("/v3/domains", { name: "tcp.test", router_group: { guid: DEFAULT_ROUTER_GROUP.guid } });
+    expect(tcp).toMatchObject({ router_group: { guid: DEFAULT_ROUTER_GROUP.guid }, supported_protocols: ["tcp"] });
+    expect(await cf.refusal("POST", "/v3/domains", { name: "tcp2.test", router_group: { guid: "g" } })).toBe(
+      unprocessable("Router group with guid 'g' not found."),
+    );
     const mixed = { name: "x.test", internal: true };
     expect(await cf.refusal("POST", "/v3/domains", { ...mixed, ...inOrganization(cf.organizationGuid) })).toBe(
       unprocessable("Cannot associate an internal domain with an organization"),

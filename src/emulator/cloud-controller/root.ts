@@ -28,7 +28,7 @@ export function serveRoot(server: FastifyInstance, api: Api): void {
       cloud_controller_v3: { ...link(api, "/v3"), meta: { version: API_VERSION } },
       network_policy_v0: null,
       network_policy_v1: link(api, "/networking/v1/external"),
-      login: { href: api.uaaUrl() },
+      login: { href: api.loginUrl() },
       uaa: { href: api.uaaUrl() },
       credhub: null,
       routing: link(api, "/routing"),

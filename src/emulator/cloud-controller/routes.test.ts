@@ -4,6 +4,7 @@ import {
   type Shown,
   startEmulatedFoundation,
 } from "../../../test/support/emulated-foundation.js";
+import { DEFAULT_ROUTER_GROUP } from "../routing-api/router-groups.js";
 
 describe("routes", () => {
   let cf: EmulatedFoundation;
@@ -15,7 +16,7 @@ describe("routes", () => {
     cf = await startEmulatedFoundation();
     spaceOnly = { space: { data: { guid: cf.spaceGuid } } };
     await cf.post("/v3/domains", { name: "apps.internal", internal: true });
-    await cf.post("/v3/domains", { name: "tcp.example.test", router_group: { guid: "tcp-group" } });
+    await cf.post("/v3/domains", { name: "tcp.example.test", router_group: { guid: DEFAULT_ROUTER_GROUP.guid } });
   });
   afterAll(() => cf.close());
 
@@ -144,7 +145,7 @@ describe("routes", () => {
   });
 
   it("are refused where a port is taken, by this domain or another of its router group", async () => {
-    await cf.post("/v3/domains", { name: "tcp2.example.test", router_group: { guid: "tcp-group" } });
+    await cf.post("/v3/domains", { name: "tcp2.example.test", router_group: { guid: DEFAULT_ROUTER_GROUP.guid } });
     await cf.post("/v3/routes", { port: 1100, ...(await on("tcp.example.test")) });
     expect(await cf.refusal("POST", "/v3/routes", { port: 1100, ...(await on("tcp.example.test")) })).toBe(
       unprocessable("Route already exists with port '1100' for domain 'tcp.example.test'."),

@@ -137,6 +137,8 @@ describe("the door for faults", () => {
     expect(await refusal({})).toMatch(/^422 name/);
     expect(await refusal({ name: "earthquake" })).toBe('422 there is no fault "earthquake"');
     expect(await refusal({ name: "http-status", parameters: { status: 200 } })).toMatch(/^422 status: /);
+    expect(await refusal({ name: "http-status", parameters: { status: "x" } })).toBe("422 status: has to be a number");
+    expect(await refusal({ name: "instance-crash" })).toBe("422 app: is needed");
     expect(await refusal({ name: "bbs-stall", parameters: { how: "long" } })).toMatch(/^422 .*"how"/);
     expect(await refusal({ name: "instance-crash", parameters: { app: "none" } })).toBe("404 App not found");
     expect(await refusal({ name: "instance-crash", parameters: { app: "shop", index: 7 } })).toMatch(

@@ -145,9 +145,15 @@ function parseInjection(body: unknown): { readonly name: string; readonly given:
 }
 
 function parseParameters(kind: FaultKind, given: unknown): unknown {
-  const parsed = kind.parameters.safeParse(given);
+  const parsed = kind.parameters.safeParse(given, { error: typeFault });
   if (!parsed.success) throw unprocessable(problemsOf(parsed.error));
   return parsed.data;
+}
+
+/** What is wrong with a parameter's type; undefined leaves the words to the schema. */
+function typeFault(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code !== "invalid_type") return undefined;
+  return issue.input === undefined ? "is needed" : `has to be a ${issue.expected}`;
 }
 
 function problemsOf({ issues }: z.ZodError): string {

@@ -6,6 +6,7 @@ import { malformedAnswer, requestRefused } from "./faults.js";
 import { exchange, type HttpAnswer } from "./http.js";
 import type { RequestBudget } from "./request-budget.js";
 import { type Page, PageSchema } from "./resources.js";
+import { ServerClock } from "./server-clock.js";
 import { Servers } from "./servers.js";
 import { TokenSource, type UaaClient } from "./uaa.js";
 
@@ -30,8 +31,8 @@ export class CcClient {
   readonly #agent: Agent;
   readonly #tokens: TokenSource;
   readonly #budget: RequestBudget;
+  readonly #serverClock: ServerClock;
   #uaa: Servers | undefined;
-  #newestDateMs: number | undefined;
 
   constructor({ apiUrls, uaaUrls, uaaClient, agent, clock, budget }: CcClientOptions) {
     this.#api = new Servers(apiUrls);
@@ -39,11 +40,12 @@ export class CcClient {
     this.#agent = agent;
     this.#tokens = new TokenSource(agent, uaaClient, clock);
     this.#budget = budget;
+    this.#serverClock = new ServerClock(clock);
   }
 
-  /** Newest time that the Cloud Controller's Date headers told, Unix ms. Its clock is the one that stamps resources. */
-  get newestDateMs(): number | undefined {
-    return this.#newestDateMs;
+  /** The Cloud Controller's time at its latest answer, Unix ms. Its clock is the one that stamps resources. */
+  get serverMs(): number | undefined {
+    return this.#serverClock.latestMs;
   }
 
   /** Reads GET /: where the UAA is, and what time it is there. Returns the UAA. Throws as exchange(). */
@@ -109,13 +111,9 @@ export class CcClient {
     if (answer.ok) {
       // The root is not limited, so it says nothing of the limit.
       if ("authorization" in headers) this.#budget.limited(answer.rateLimit);
-      this.#sawDate(answer.dateMs);
+      if (answer.dateMs !== undefined) this.#serverClock.saw(answer.dateMs);
     }
     return answer;
-  }
-
-  #sawDate(dateMs: number | undefined): void {
-    if (dateMs !== undefined && dateMs > (this.#newestDateMs ?? 0)) this.#newestDateMs = dateMs;
   }
 }
 

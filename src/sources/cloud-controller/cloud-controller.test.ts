@@ -1,4 +1,7 @@
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
@@ -119,6 +122,48 @@ async function following(options: Partial<CloudControllerOptions> = {}): Promise
   const running = await run(options);
   await eventually(() => running.source.status.state === "following");
   return running;
+}
+
+interface Proxy {
+  readonly url: string;
+  /** So many answers to come tell a time of another century. */
+  lie(count: number): void;
+  /** Resolves when it was asked once more after the last lie. */
+  truth(): Promise<void>;
+}
+
+/** Between the source and the API: a load balancer whose clock is wrong. */
+async function startProxy(apiUrl: string): Promise<Proxy> {
+  let lies = 0;
+  let truths = 0;
+  const server = createServer((request, response) => {
+    void fetch(`${apiUrl}${request.url ?? ""}`, {
+      headers: { authorization: request.headers.authorization ?? "" },
+    }).then(
+      async (answer) => {
+        const date = lies > 0 ? "Fri, 01 Jan 2100 00:00:00 GMT" : (answer.headers.get("date") ?? "");
+        if (lies > 0) lies -= 1;
+        else truths += 1;
+        response.writeHead(answer.status, { date, "content-type": "application/json" }).end(await answer.text());
+      },
+      () => response.destroy(),
+    );
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    lie(count) {
+      [lies, truths] = [count, 0];
+    },
+    async truth() {
+      await eventually(() => truths > 0);
+    },
+  };
 }
 
 const destination = (appGuid: string, more: object = {}, type?: string) => ({
@@ -310,6 +355,22 @@ describe("a change through the API is in the log by the next reads", () => {
     await remove(`/v3/domains/${domain.guid}`);
     await reader.gone(gone.guid);
     expect([...reader.routes.keys()]).toEqual([kept.guid]);
+  });
+
+  it.each([
+    ["all along its start", 4],
+    ["for a while", 40],
+  ])("what happens after answers of a time far in the future, %s", async (_when, count) => {
+    const far = await startProxy(cf.foundation.apiUrl);
+    const [blue, green] = [await cf.app("blue"), await cf.app("green")];
+    const shop = await cf.route("shop");
+    await map(shop, destination(blue));
+    far.lie(count);
+    await following({ apiUrls: [far.url], uaaUrls: [cf.foundation.uaaUrl], resyncIntervalMs: 3_600_000 });
+    await far.truth();
+    // Of a mapping only the events tell.
+    await map(shop, destination(green));
+    await reader.route(shop.guid, ({ destinations }) => destinations[0]?.appGuid === green);
   });
 
   it("a route that was created before the source's overlap began, when someone hints at it", async () => {

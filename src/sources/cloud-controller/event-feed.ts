@@ -50,6 +50,8 @@ export class EventFeed {
   async read(fetch: FetchList, serverMs: () => number | undefined, refusals: Refusals): Promise<EventHints> {
     // The time before the question: what is stamped after it may be missing in the answer.
     const askedAtMs = serverMs();
+    // It may have gone back: what was told of a time to come was wrong.
+    this.#sinceMs = Math.min(this.#sinceMs, askedAtMs ?? Infinity);
     const since = timestampOf(this.#sinceMs - OVERLAP_MS);
     const fresh = new Map<string, CcEvent>();
     await readWholeList(
@@ -64,7 +66,7 @@ export class EventFeed {
     );
     for (const [guid, createdAt] of this.#told) if (createdAt < since) this.#told.delete(guid);
     for (const event of fresh.values()) this.#told.set(event.guid, event.created_at);
-    this.#sinceMs = Math.max(this.#sinceMs, askedAtMs ?? 0);
+    this.#sinceMs = askedAtMs ?? this.#sinceMs;
     return hintsOf([...fresh.values()]);
   }
 }

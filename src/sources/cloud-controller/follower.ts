@@ -92,9 +92,9 @@ export class Follower {
       const pauseMs = await this.#attempt("full read", backoff, async () => {
         if (sync === undefined) {
           await this.#client.discover(signal);
-          sync = new RouteSync(this.#client.newestDateMs ?? 0, {
+          sync = new RouteSync(this.#client.serverMs ?? 0, {
             fetch: this.#fetch,
-            serverMs: () => this.#client.newestDateMs,
+            serverMs: () => this.#client.serverMs,
             writer,
             refusals: new Refusals(logger),
             clock,

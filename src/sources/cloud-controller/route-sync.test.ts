@@ -87,6 +87,10 @@ class MemoryWriter implements KeySpaceWriter {
     return this.apply(all);
   }
 
+  complete() {
+    return Promise.resolve();
+  }
+
   keys() {
     return this.values.keys();
   }

@@ -138,6 +138,8 @@ export class RouteSync {
   async followUpdates(): Promise<boolean> {
     const { fetch, serverMs, pageSize } = this.#options;
     const askedAtMs = serverMs();
+    // It may have gone back: what was told of a time to come was wrong.
+    this.#updatesSinceMs = Math.min(this.#updatesSinceMs, askedAtMs ?? Infinity);
     const since = timestampOf(this.#updatesSinceMs - OVERLAP_MS);
     let total: number | undefined;
     let seenAll = false;
@@ -159,7 +161,7 @@ export class RouteSync {
         },
       );
     }
-    this.#updatesSinceMs = Math.max(this.#updatesSinceMs, askedAtMs ?? 0);
+    this.#updatesSinceMs = askedAtMs ?? this.#updatesSinceMs;
     await this.settle();
     return total === undefined || total === this.#index.size + this.#strangers.size;
   }

@@ -229,6 +229,10 @@ class MemoryWriter implements KeySpaceWriter {
     return this.apply([...all, ...[...this.keys()].filter((key) => !wanted.has(key)).map(gone)]);
   }
 
+  complete(): Promise<void> {
+    return Promise.resolve();
+  }
+
   keys(): IterableIterator<string> {
     return this.values.keys();
   }

@@ -10,9 +10,11 @@ import { type NatsServer, type NatsServerOptions, startNatsServer } from "../../
 import { decodeRegistration, type Registration } from "../../entries/entries.js";
 import { KEY_SPACES } from "../../entries/keys.js";
 import type { Clock } from "../../lib/clock.js";
-import { createLogger } from "../../lib/logger.js";
+import { createLogger, silentLogger } from "../../lib/logger.js";
+import { completionKey } from "../../log/completion.js";
 import { openEmbeddedLog } from "../../log/embedded.js";
 import { type KeySpaceWriter, openKeySpaceWriter } from "../../log/key-space-writer.js";
+import { openLeasedWriters } from "../../log/leased-writers.js";
 import type { MeshLog } from "../../log/log.js";
 import type { NatsCredentials } from "./connection.js";
 import { natsSource, type NatsSourceOptions } from "./nats-source.js";
@@ -164,11 +166,11 @@ async function wait({ clock, source }: Running, durationMs: number): Promise<voi
   }
 }
 
-/** Lets its retries come, until it follows. */
+/** Lets its retries come, until it follows. Once it is connected the clock stands, so that its looks are due when `wait` turns it. */
 async function untilFollowing({ clock, source }: Running): Promise<void> {
   await eventually(() => {
     if (source.status.state === "following") return true;
-    clock.forward(100);
+    if (!clock.hasSleeper(PRUNE_INTERVAL_MS)) clock.forward(100);
     return false;
   });
 }
@@ -286,6 +288,16 @@ describe("the NATS source", () => {
     await holds(log, [`*.${SHOP_ENTRY}`, SHOP_ENTRY, "shop.example.com/Cart 10.0.1.5:61001"]);
     expect(source.counts).toMatchObject({ refusedUris: 3, refusedMessages: 0 });
     expect(logged.lines.find(({ level }) => level === "warn")?.reason).toBe('uris: "a b" is no host and path');
+  });
+
+  it("keeps an endpoint that is registered by a name, and tells once that no router dials it", async () => {
+    const { log, register, logged } = await following();
+    for (let times = 0; times < 3; times += 1) register({ ...SHOP, host: "api.service.internal" });
+    await holds(log, [SHOP_ENTRY.replace("10.0.1.5", "api.service.internal")]);
+    const warnings = logged.lines.filter(({ level }) => level === "warn");
+    expect(warnings.map(({ reason }) => reason)).toEqual([
+      "host: api.service.internal is a name; it is kept, but routers dial nothing but IP addresses",
+    ]);
   });
 
   it("writes nothing for a registration that is only renewed, and one entry for a change", async () => {
@@ -735,6 +747,49 @@ describe("the NATS source's connection", () => {
 });
 
 describe("the NATS source's log", () => {
+  const COMPLETION = completionKey(KEY_SPACES.natsRegistrations);
+
+  /** A source that writes as one of several replicas, and has followed from now on. */
+  async function leading() {
+    const server = await nats();
+    const log = await meshLog();
+    const { natsRegistrations } = KEY_SPACES;
+    const lease = { lease: "control", holder: "one", logger: silentLogger };
+    const writers = await openLeasedWriters(log, { [natsRegistrations]: "remember" }, lease);
+    onTestFinished(() => writers.close());
+    const running = startWith(writers.writer(natsRegistrations), [`nats://${addressOf(server)}`], log);
+    await untilFollowing(running);
+    return { server, log, running, ...publishing(await publisher(server)) };
+  }
+
+  it("is said to be complete when everybody had time to register, after what they registered", async () => {
+    const { log, running, register } = await leading();
+    register(SHOP);
+    await holds(log, [SHOP_ENTRY]);
+    expect(await log.get(COMPLETION)).toBeUndefined();
+    await wait(running, 30_000);
+    const completion = await eventually(() => log.get(COMPLETION));
+    for await (const entries of log.read(KEY_SPACES.natsRegistrations)) {
+      for (const { sequence } of entries) expect(sequence).toBeLessThan(completion.sequence);
+    }
+    const sequence = await log.lastSequence();
+    await wait(running, 60_000);
+    expect(await log.lastSequence()).toBe(sequence);
+  });
+
+  it("is not said to be complete while nobody registers, nor before a new connection has lasted", async () => {
+    const { server, log, running, register } = await leading();
+    await wait(running, 90_000);
+    await server.stop();
+    await server.start();
+    await untilFollowing(running);
+    register(SHOP);
+    await holds(log, [SHOP_ENTRY]);
+    expect(await log.get(COMPLETION)).toBeUndefined();
+    await wait(running, 30_000);
+    await eventually(() => log.get(COMPLETION));
+  });
+
   it("writes what came while the log could not be written, once it can, and only the last of it", async () => {
     const server = await nats();
     const log = await meshLog();
@@ -744,6 +799,7 @@ describe("the NATS source's log", () => {
       keySpace: inner.keySpace,
       apply: (wants) => (isBroken ? Promise.reject(new Error("disk full")) : inner.apply(wants)),
       replaceAll: (wants) => inner.replaceAll(wants),
+      complete: () => inner.complete(),
       keys: () => inner.keys(),
     };
     const { source, clock, stop } = startWith(writer, [`nats://${addressOf(server)}`], log);

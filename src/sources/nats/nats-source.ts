@@ -4,6 +4,7 @@ import { errors, type Msg, type NatsConnection } from "@nats-io/transport-node";
 import { Backoff } from "../../lib/backoff.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import { asError, MeshError } from "../../lib/errors.js";
+import { isIpAddress } from "../../lib/ip-address.js";
 import type { Logger } from "../../lib/logger.js";
 import type { KeySpaceWriter } from "../../log/key-space-writer.js";
 import type { LogEntry } from "../../log/log.js";
@@ -27,6 +28,8 @@ const STABLE_MS = 10_000;
 /** A look for stale endpoints that comes later than this was held up: by a server that hung, or by a suspended machine. */
 const LATE_MS = 5_000;
 const MS_PER_SECOND = 1_000;
+/** Within so many intervals everybody has registered again, those included that missed router.start. */
+const COMPLETE_AFTER_INTERVALS = 1.5;
 
 export interface NatsSourceOptions extends Omit<NatsAccess, "clientName" | "pingIntervalMs"> {
   /** Sent with router.start and greetings, and shown in the server's monitoring. */
@@ -81,7 +84,8 @@ export interface NatsSource extends Source {
  * Registrations as Gorouter takes them; `Registrations` tells the rules, `parseRegistryMessage` the messages.
  *
  * Each connection begins with router.start, so that publishers register anew at once. While there is none, nothing is
- * removed; when there is one again, everything counts as just seen.
+ * removed; when there is one again, everything counts as just seen. The key space is said to be complete when a connection
+ * has lasted for one and a half times the interval of registrations, and there were some.
  *
  * Throws   MESH_CONFIG_INVALID for certificates that can never work.
  * Source   cloudfoundry/gorouter, mbus/subscriber.go and registry/registry.go.
@@ -95,6 +99,7 @@ class RegistrationSource implements NatsSource {
   readonly name = "nats";
   readonly #endpoints: readonly NatsEndpoint[];
   readonly #pruneIntervalMs: number;
+  readonly #completeAfterMs: number;
   readonly #readStored: NatsSourceOptions["readStored"];
   readonly #logger: Logger;
   readonly #clock: Clock;
@@ -125,6 +130,7 @@ class RegistrationSource implements NatsSource {
     const { staleThresholdMs = 120_000, registerIntervalMs = 20_000, maxRegistrations = 1_000_000 } = options;
     this.#endpoints = endpoints;
     this.#pruneIntervalMs = options.pruneIntervalMs ?? 30_000;
+    this.#completeAfterMs = COMPLETE_AFTER_INTERVALS * registerIntervalMs;
     this.#readStored = options.readStored;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
@@ -249,6 +255,13 @@ class RegistrationSource implements NatsSource {
     }
     const message = this.#parse(REGISTER, data);
     if (!message) return;
+    const { address } = message.endpoint;
+    if (!isIpAddress(address)) {
+      this.#refusals.refuse(
+        REGISTER,
+        `host: ${address} is a name; it is kept, but routers dial nothing but IP addresses`,
+      );
+    }
     const { outdated, surplus } = this.#registrations.register(message, digest, nowMs);
     this.#counts.outdated += outdated;
     this.#counts.surplus += surplus;
@@ -295,6 +308,7 @@ class RegistrationSource implements NatsSource {
   /** Looks for what was not registered again, each time after the server has shown that it still speaks to us. */
   async #prunePeriodically({ url }: NatsEndpoint, connection: NatsConnection, signal: AbortSignal): Promise<void> {
     let lookedMs = this.#clock.now();
+    let listeningSinceMs = lookedMs;
     for (;;) {
       await this.#clock.sleep(this.#pruneIntervalMs, signal);
       if (signal.aborted) return;
@@ -302,8 +316,12 @@ class RegistrationSource implements NatsSource {
       await flush(url, connection);
       const nowMs = this.#clock.now();
       this.#lastSyncMs = nowMs;
-      if (nowMs - lookedMs > this.#pruneIntervalMs + LATE_MS) this.#registrations.freshen(nowMs);
-      else this.#prune(nowMs);
+      if (nowMs - lookedMs > this.#pruneIntervalMs + LATE_MS) {
+        this.#registrations.freshen(nowMs);
+        listeningSinceMs = nowMs;
+      } else this.#prune(nowMs);
+      // Silence of all is a fault of the platform's: nothing is known to be complete by it.
+      if (nowMs - listeningSinceMs >= this.#completeAfterMs && this.#registrations.isHeard) this.#writer?.complete();
       lookedMs = nowMs;
     }
   }

@@ -18,6 +18,8 @@ export class RegistrationWriter {
   readonly #backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
   /** By key, so that a log that is slow or away costs one value per endpoint and no more. */
   #pending = new Map<string, Want>();
+  /** Whether the log is to be told that the key space has all, and was. */
+  #completion: "open" | "wanted" | "told" = "open";
   /** Resolved while nothing is to be written. */
   #writing: Promise<void> | undefined;
 
@@ -30,6 +32,17 @@ export class RegistrationWriter {
 
   want(want: Want): void {
     this.#pending.set(want.key, want);
+    this.#begin();
+  }
+
+  /** Tells the log that the key space has all that is registered, after what is wanted until now. Once is enough. */
+  complete(): void {
+    if (this.#completion !== "open") return;
+    this.#completion = "wanted";
+    this.#begin();
+  }
+
+  #begin(): void {
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
     });
@@ -38,13 +51,17 @@ export class RegistrationWriter {
   /** After the signal: writes what is left, once, and resolves whether that worked or not. */
   async finish(): Promise<void> {
     await this.#writing;
-    if (this.#pending.size > 0) await this.#writePending();
+    if (this.#hasWork) await this.#writePending();
+  }
+
+  get #hasWork(): boolean {
+    return this.#pending.size > 0 || this.#completion === "wanted";
   }
 
   async #writeAll(): Promise<void> {
     // What else the same piece of the connection says goes with it.
     await Promise.resolve();
-    while (!this.#signal.aborted && this.#pending.size > 0) {
+    while (!this.#signal.aborted && this.#hasWork) {
       if (!(await this.#writePending())) await this.#clock.sleep(this.#backoff.next(), this.#signal);
     }
   }
@@ -55,6 +72,10 @@ export class RegistrationWriter {
     this.#pending = new Map();
     try {
       await this.#writer.apply([...wants.values()]);
+      if (this.#completion === "wanted") {
+        await this.#writer.complete();
+        this.#completion = "told";
+      }
     } catch (thrown) {
       // What came meanwhile is newer.
       for (const [key, want] of this.#pending) wants.set(key, want);

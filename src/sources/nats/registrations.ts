@@ -81,6 +81,11 @@ export class Registrations {
     return this.#known.size;
   }
 
+  /** Whether anything was registered since everything was freshened. */
+  get isHeard(): boolean {
+    return this.#registeredSinceFreshened;
+  }
+
   /** Returns whether the message is one that is in force: all it says is known, and alive again. */
   refresh(digest: string, nowMs: number): boolean {
     const announcement = this.#inForce.get(digest);
