@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 const PAUSE_MS = 20;
 
 /** Resolves with what `look` returns once it returns something; rejects with its last error when time is up. */
-export async function eventually<T>(look: () => Promise<T> | T, timeoutMs = 10_000): Promise<NonNullable<T>> {
+export async function eventually<T>(look: () => Promise<T> | T, timeoutMs = 20_000): Promise<NonNullable<T>> {
   const deadlineMs = Date.now() + timeoutMs;
   for (;;) {
     try {
