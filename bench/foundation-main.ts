@@ -1,6 +1,7 @@
 /**
  * A program: an emulated foundation with two apps that run and so many routes to apps that do not (`process.argv`: a
- * directory, the number). Prints how it is reached as JSON on one line, and serves until SIGTERM.
+ * directory, the number, and the URL of a NATS server when routes are to be registered there). Prints how it is reached
+ * as JSON on one line, and serves until SIGTERM.
  */
 import { randomUUID } from "node:crypto";
 import { writeFile } from "node:fs/promises";
@@ -29,10 +30,11 @@ export interface BenchFoundation {
 export const FOUNDATION_DOMAIN = "apps.example.com";
 const SAMPLE_APP = fileURLToPath(new URL("../src/emulator/sample-app/main.js", import.meta.url));
 
-async function main(home: string, routeCount: number): Promise<void> {
+async function main(home: string, routeCount: number, natsUrl: string | undefined): Promise<void> {
   const certificates = await createCertificates();
   const diego = await startDiego({ host: "127.0.0.1", bbsPort: 0, certificates, logger: silentLogger });
   const options: FoundationOptions = {
+    ...(natsUrl !== undefined && { nats: { servers: [natsUrl] } }),
     appDomains: [FOUNDATION_DOMAIN],
     diego,
     dataDirectory: join(home, "foundation"),
@@ -115,5 +117,5 @@ async function fill(directory: string, routeCount: number): Promise<void> {
   );
 }
 
-const [, program, home = "", routeCount = ""] = process.argv;
-if (program === fileURLToPath(import.meta.url)) await main(home, Number(routeCount));
+const [, program, home = "", routeCount = "", natsUrl] = process.argv;
+if (program === fileURLToPath(import.meta.url)) await main(home, Number(routeCount), natsUrl);

@@ -44,3 +44,10 @@ export async function pidByArgument(wanted: string): Promise<number> {
   }
   throw new Error(`no process was started with ${wanted}`);
 }
+
+export async function parentPid(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  const parent = /^PPid:\s+(\d+)/m.exec(status)?.[1];
+  if (parent === undefined) throw new Error(`process ${pid} has no parent`);
+  return Number(parent);
+}

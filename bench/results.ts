@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { format } from "prettier";
 import { PACKAGE_ROOT } from "../src/lib/package-root.js";
 import { describeMachine, type Machine } from "./machine.js";
-import { type Measurement, type Part, PARTS } from "./measurement.js";
+import { type Measurement, RECORDED_PARTS, type RecordedPart } from "./measurement.js";
 import { measurementRow, TABLE_HEAD } from "./table.js";
 
 export interface PartResult {
@@ -18,7 +18,7 @@ export interface PartResult {
 export interface Results {
   readonly routeCount: number;
   readonly machine: Machine;
-  readonly parts: Partial<Record<Part, PartResult>>;
+  readonly parts: Partial<Record<RecordedPart, PartResult>>;
 }
 
 export const BENCH_FOLDER = join(PACKAGE_ROOT, "bench");
@@ -35,7 +35,7 @@ export class ResultStore {
   }
 
   /** Replaces what was known of these parts; of another machine nothing is kept. */
-  async add(routeCount: number, machine: Machine, measured: ReadonlyMap<Part, PartResult>): Promise<void> {
+  async add(routeCount: number, machine: Machine, measured: ReadonlyMap<RecordedPart, PartResult>): Promise<void> {
     await mkdir(this.#resultsFolder, { recursive: true });
     const known = (await this.#all()).find((results) => results.routeCount === routeCount);
     const isSame = known && describeMachine(known.machine) === describeMachine(machine);
@@ -67,7 +67,7 @@ const INTRODUCTION = `# Results of the benchmarks
 Made by \`npm run bench\` from the files in [results](results). How it measures, and why goals are missed: [README](README.md).`;
 
 function section({ routeCount, machine, parts }: Results): string {
-  const rows = PARTS.flatMap((part) => parts[part]?.measurements.map(measurementRow) ?? []);
+  const rows = RECORDED_PARTS.flatMap((part) => parts[part]?.measurements.map(measurementRow) ?? []);
   return [
     `## ${routeCount.toLocaleString("en")} routes`,
     `${describeMachine(machine)}. ${occasions(parts)}.`,
@@ -78,7 +78,7 @@ function section({ routeCount, machine, parts }: Results): string {
 /** "2026-11-23, load before 0.4: log, start; …" */
 function occasions(parts: Results["parts"]): string {
   const byOccasion = new Map<string, string[]>();
-  for (const part of PARTS) {
+  for (const part of RECORDED_PARTS) {
     const result = parts[part];
     if (!result) continue;
     const occasion = `${result.measuredOn}, load before ${result.loadBefore.toFixed(1)}`;

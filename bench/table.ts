@@ -16,7 +16,8 @@ function verdict(measurement: Measurement): string {
   const { goal } = measurement;
   if (!goal) return "";
   const share = shareOfGoal(measurement, goal);
-  return share <= 1 ? "yes" : `**no**, by ${percent(share - 1)}`;
+  if (share <= 1) return "yes";
+  return Number.isFinite(share) ? `**no**, by ${percent(share - 1)}` : "**no**";
 }
 
 const percent = (part: number) => `${(100 * part).toFixed(part < 0.1 ? 1 : 0)} %`;
