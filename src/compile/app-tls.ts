@@ -1,7 +1,6 @@
 /** TLS from the router to apps: which endpoints are dialled so, and how their certificates are checked. */
 import { create } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
-import { MetadataSchema } from "../gen/envoy/config/core/v3/base_pb.js";
 import { TlsParameters_TlsProtocol } from "../gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { UpstreamTlsContextSchema } from "../gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { APPS_CA_SECRET, ROUTER_CERTIFICATE_SECRET } from "./names.js";
@@ -15,8 +14,8 @@ export interface AppTls {
 /** Envoy takes the first transport socket whose `match` is among this of the endpoint; those without it plain text. */
 const MATCH = { tls: true };
 
-/** The mark of an endpoint of TLS. */
-export const TLS_ENDPOINT = create(MetadataSchema, { filterMetadata: { "envoy.transport_socket_match": MATCH } });
+/** The mark of an endpoint of TLS, as a part of its metadata. */
+export const TLS_MARK = { "envoy.transport_socket_match": MATCH };
 
 /** The sockets of a cluster: TLS for endpoints that are marked. */
 export function tlsSocketMatches({ showsCertificate }: AppTls) {

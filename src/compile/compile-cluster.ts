@@ -9,7 +9,8 @@ import { HttpProtocolOptionsSchema } from "../gen/envoy/extensions/upstreams/htt
 import type { Balancing } from "../model/balancing.js";
 import type { Endpoint } from "../model/endpoints.js";
 import type { Share, UpstreamProtocol } from "../model/shares.js";
-import { type AppTls, TLS_ENDPOINT, tlsSocketMatches } from "./app-tls.js";
+import { type AppTls, tlsSocketMatches } from "./app-tls.js";
+import { endpointMetadata } from "./endpoint-metadata.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
 /** The shares of a place that speak one protocol: one cluster. */
@@ -114,7 +115,7 @@ export function compileEndpoints({ name, shares }: Pool): EncodedResource {
   return encodeResource(ClusterLoadAssignmentSchema, name, message);
 }
 
-function compileEndpoint({ address, port, tls }: Endpoint) {
+function compileEndpoint({ address, port, tls, identity }: Endpoint) {
   return {
     hostIdentifier: {
       case: "endpoint" as const,
@@ -128,6 +129,6 @@ function compileEndpoint({ address, port, tls }: Endpoint) {
         hostname: tls?.certSan ?? "",
       },
     },
-    ...(tls && { metadata: TLS_ENDPOINT }),
+    metadata: endpointMetadata(identity, tls !== undefined),
   };
 }

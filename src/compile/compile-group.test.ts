@@ -232,15 +232,15 @@ describe("TLS to apps", () => {
     return fromBinary(ClusterLoadAssignmentSchema, body).endpoints.flatMap(({ lbEndpoints }) =>
       lbEndpoints.map(({ hostIdentifier, metadata }) => ({
         hostname: hostIdentifier.case === "endpoint" ? hostIdentifier.value.hostname : undefined,
-        metadata: metadata?.filterMetadata,
+        mark: metadata?.filterMetadata["envoy.transport_socket_match"],
       })),
     );
   };
 
   it("marks the endpoints that are dialled so, with the name that their certificate must have", () => {
     expect(endpoints(compiled([secured, plain], { showsCertificate: false }))).toEqual([
-      { hostname: "i1", metadata: { "envoy.transport_socket_match": { tls: true } } },
-      { hostname: "", metadata: undefined },
+      { hostname: "i1", mark: { tls: true } },
+      { hostname: "", mark: undefined },
     ]);
   });
 
@@ -252,6 +252,6 @@ describe("TLS to apps", () => {
 
   it("costs a router without a CA nothing", () => {
     expect(clusterOf(compiled([secured]), `${HOST}|http1`).transportSocketMatches).toEqual([]);
-    expect(endpoints(compiled([secured]))).toEqual([{ hostname: "", metadata: undefined }]);
+    expect(endpoints(compiled([secured]))).toEqual([{ hostname: "", mark: undefined }]);
   });
 });

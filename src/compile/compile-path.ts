@@ -12,6 +12,7 @@ import { FractionalPercent_DenominatorType } from "../gen/envoy/type/v3/percent_
 import type { CohortCookie, RouteWishes } from "../model/annotations.js";
 import type { Balancing } from "../model/balancing.js";
 import type { PathRoute } from "../model/routing-table.js";
+import { routeMetadata } from "./route-metadata.js";
 import type { PathPlan, RequestCondition, WeightedPool } from "./plan-path.js";
 
 /** Longest time a request may take, as on Gorouter. Connections that were upgraded (WebSocket) have no limit. */
@@ -40,8 +41,10 @@ export function compilePath(route: PathRoute, { branches, copies }: PathPlan): R
   return branches.flatMap(({ match, pools }) => {
     const setsCohort = match === undefined ? split?.cohort : undefined;
     const action = { ...shared, clusterSpecifier: clusterSpecifier(pools, route, setsCohort) };
+    const metadata = routeMetadata(pools, route.cookiePath);
     return [true, false].map((isSafe) =>
       create(RouteSchema, {
+        metadata,
         // A route must have a name: the search for a wildcard host stops when it sees one.
         name: path === "" ? "/" : path,
         match: create(RouteMatchSchema, {

@@ -32,6 +32,7 @@ describe("the configuration", () => {
         sweepIntervalMs: 30_000,
         orphanTimeoutMs: 60_000,
         staleAfterMs: 60_000,
+        stickySessions: { cookieNames: ["JSESSIONID"], secureCookies: false, authNegotiate: false },
       },
     });
   });

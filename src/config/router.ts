@@ -1,6 +1,7 @@
 /** The section of the router. */
 import { z } from "zod";
 import { address, durationMs, file, port } from "./fields.js";
+import { StickySessionsSchema } from "./router-balancing.js";
 
 const BackendsSchema = z
   .strictObject({
@@ -66,6 +67,7 @@ export const RouterSchema = z.strictObject({
   staleAfterMs: durationMs(1_000)
     .default(60_000)
     .describe("after so long without hearing from the log, the router says that it may be stale; it serves on"),
+  stickySessions: StickySessionsSchema.prefault({}).describe("which requests go to the instance of their session"),
   sharding: ShardingSchema.optional().describe("which isolation segments are served; default: all"),
 });
 

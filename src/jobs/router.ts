@@ -13,6 +13,7 @@ import { type MirrorStatus, openMirror } from "../log/mirror.js";
 import { type RouteProblem, RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
 import { readRouterTls } from "./app-tls.js";
+import { instanceFilters } from "./instance-filters.js";
 import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
 import { sweepClusters } from "./sweep-clusters.js";
@@ -112,6 +113,7 @@ export async function startRouter(
         xdsSocketPath,
         scopeHeader: SCOPE_HEADER,
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
+        instances: instanceFilters(config.stickySessions),
         secrets,
       }),
       concurrency: config.concurrency ?? availableParallelism(),

@@ -1,4 +1,4 @@
-import type { Instance, Port, Registration } from "../entries/entries.js";
+import type { Instance, Port, Process, Registration } from "../entries/entries.js";
 import { isIpAddress } from "../lib/ip-address.js";
 
 /** What a proxy dials. */
@@ -9,6 +9,16 @@ export interface Endpoint {
   readonly tls: EndpointTls | undefined;
   /** The app's name, or its guid where none is known; "" for what is no app. */
   readonly appName: string;
+  readonly identity: EndpointIdentity;
+}
+
+/** Whom an endpoint belongs to; "" for what is not known. */
+export interface EndpointIdentity {
+  readonly appGuid: string;
+  readonly processGuid: string;
+  readonly instanceGuid: string;
+  /** A number, as NATS tells it. */
+  readonly instanceIndex: string;
 }
 
 export interface EndpointTls {
@@ -26,17 +36,23 @@ const DEFAULT_PORT = 8080;
  * Returns  undefined where the router can't dial it: the instance has no such port, or it takes TLS alone.
  */
 export function endpointOfInstance(
-  { address, certSan, ports }: Instance,
+  { address, certSan, guid, index, ports }: Instance,
+  { appGuid, processGuid }: Pick<Process, "appGuid" | "processGuid">,
   containerPort: number,
   appName: string,
   dialsTls: boolean,
 ): Endpoint | undefined {
   const port = containerPort === 0 ? defaultPort(ports) : ports.find((known) => known.containerPort === containerPort);
   if (!port) return undefined;
+  const instance = {
+    address,
+    appName,
+    identity: { appGuid, processGuid, instanceGuid: guid, instanceIndex: String(index) },
+  };
   if (dialsTls && port.hostTlsPort !== 0 && certSan !== "") {
-    return { address, port: port.hostTlsPort, tls: { certSan }, appName };
+    return { ...instance, port: port.hostTlsPort, tls: { certSan } };
   }
-  return port.hostPort === 0 ? undefined : { address, port: port.hostPort, tls: undefined, appName };
+  return port.hostPort === 0 ? undefined : { ...instance, port: port.hostPort, tls: undefined };
 }
 
 /**
@@ -44,12 +60,13 @@ export function endpointOfInstance(
  *          in no list of endpoints: it would refuse the whole list.
  */
 export function endpointOfRegistration(
-  { address, port, tls, certSan, appGuid, tags }: Registration,
+  { address, port, tls, certSan, appGuid, processGuid, instanceGuid, instanceIndex, tags }: Registration,
   dialsTls: boolean,
 ): Endpoint | undefined {
   if ((tls && !dialsTls) || !isIpAddress(address)) return undefined;
   const appName = tags.find(({ name }) => name === "app_name")?.value ?? appGuid;
-  return { address, port, tls: tls ? { certSan } : undefined, appName };
+  const identity = { appGuid, processGuid, instanceGuid, instanceIndex };
+  return { address, port, tls: tls ? { certSan } : undefined, appName, identity };
 }
 
 /** Adds those of `more` whose address and port no other has; `taken` holds what was added so far. */

@@ -48,6 +48,8 @@ export interface TableEntry {
 export interface PathRoute {
   /** "" or a lower-case path without a slash at its end. */
   readonly path: string;
+  /** "/", or the path in the letters of who made the route: browsers tell "/Cart" from "/cart". */
+  readonly cookiePath: string;
   /** Of the route that decides; "" where registrations alone do. */
   readonly routeGuid: string;
   readonly balancing: Balancing;
@@ -180,17 +182,18 @@ export class RoutingTable {
     }
     const route = this.#route(key);
     const { guid, options, destinations } = route;
+    const cookiePath = route.path || "/";
     const members = destinations.map((destination) => ({
       destination,
       endpoints: this.#endpointsOf(destination, place, key),
     }));
     const { wishes } = wishesOf(route);
     const { shares, split } = splitOf(wishes, members) ?? { shares: routeShares(members), split: undefined };
-    return { path, routeGuid: guid, balancing: balancingOf(options), shares, wishes, split };
+    return { path, cookiePath, routeGuid: guid, balancing: balancingOf(options), shares, wishes, split };
   }
 
   /** A place that is known from registrations alone: what the newest endpoint says about balancing holds for all. */
-  #registered(place: string): Pick<PathRoute, "balancing" | "shares"> {
+  #registered(place: string): Pick<PathRoute, "balancing" | "cookiePath" | "shares"> {
     const registrations = this.#registrationsAt(place);
     const newest = registrations.reduce<Registration | undefined>(
       (latest, next) => (latest && latest.updatedAtNs >= next.updatedAtNs ? latest : next),
@@ -202,7 +205,7 @@ export class RoutingTable {
         endpoints: this.#dialled([registration]),
       })),
     );
-    return { balancing: balancingOf(newest?.options), shares };
+    return { balancing: balancingOf(newest?.options), cookiePath: newest?.path || "/", shares };
   }
 
   /** What serves a destination of the route under `key`. */
@@ -214,10 +217,12 @@ export class RoutingTable {
       // Registrations do not tell the version of a process, so none of them is known to be of an associated one.
       return versions === undefined ? this.#registeredEndpoints(processGuid, place) : [];
     }
-    return decodeProcess(unpack(packed)).instances.flatMap((instance) => {
+    const process = decodeProcess(unpack(packed));
+    const owner = { processGuid, appGuid: process.appGuid || appGuid };
+    return process.instances.flatMap((instance) => {
       if (versions && !versions.has(`${processGuid}-${instance.version}`)) return [];
       if (!isServed(this.#sharding, instance.isolationSegment)) return [];
-      return endpointOfInstance(instance, port, appName || appGuid, this.#dialsTls) ?? [];
+      return endpointOfInstance(instance, owner, port, appName || appGuid, this.#dialsTls) ?? [];
     });
   }
 

@@ -1,10 +1,11 @@
 /** What is done with each request, from its headers to its route. */
+import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
 import type { BootstrapOptions } from "./options.js";
 import { ON_DEMAND_TIMEOUT, onDemandFilter, searchFilter } from "./search-filters.js";
 
-export function connectionManager({ scopeHeader, search }: BootstrapOptions) {
+export function connectionManager({ scopeHeader, search, instances }: BootstrapOptions) {
   return {
     stat_prefix: "router",
     codec_type: "AUTO",
@@ -48,6 +49,7 @@ export function connectionManager({ scopeHeader, search }: BootstrapOptions) {
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),
       ...search.slice(1).map(searchFilter),
+      ...instanceFilters(instances),
       {
         name: "envoy.filters.http.router",
         typed_config: { "@type": type("extensions.filters.http.router.v3.Router") },

@@ -1,4 +1,5 @@
 /** What the agent tells Envoy's bootstrap. */
+import type { InstanceFilters } from "./instance-filters.js";
 import type { SearchFilter } from "./search-filters.js";
 import type { Secret } from "./secrets.js";
 
@@ -14,6 +15,8 @@ export interface BootstrapOptions {
   readonly scopeHeader: string;
   /** In the order in which they run; the second place is kept for fetching what the exact host lacks. */
   readonly search: readonly SearchFilter[];
+  /** How requests reach a certain instance. */
+  readonly instances: InstanceFilters;
   /** What clusters name for TLS to apps. Envoy reads the files when it starts. */
   readonly secrets: readonly Secret[];
 }

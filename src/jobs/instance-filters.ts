@@ -1,0 +1,22 @@
+/** What the bootstrap is told of sessions and of requests for a certain instance. */
+import {
+  ANSWERING_INSTANCE_HEADER,
+  instanceLua,
+  STICKY_COOKIE,
+  stickyCookieLua,
+  type StickySessions,
+} from "../compile/instance-filters.js";
+import { IDENTITY_NAMESPACE, INSTANCE_FILTER, STICKY_COOKIE_FILTER } from "../compile/names.js";
+import type { InstanceFilters } from "../envoy/bootstrap/instance-filters.js";
+
+export function instanceFilters(sessions: StickySessions): InstanceFilters {
+  return {
+    instance: { name: INSTANCE_FILTER, lua: instanceLua(sessions) },
+    stickyCookie: { name: STICKY_COOKIE_FILTER, lua: stickyCookieLua(sessions) },
+    cookieName: STICKY_COOKIE,
+    sessionCookieNames: sessions.cookieNames,
+    authNegotiate: sessions.authNegotiate,
+    answeringInstanceHeader: ANSWERING_INSTANCE_HEADER,
+    answeringInstance: `%UPSTREAM_METADATA(${IDENTITY_NAMESPACE}:instance_id)%`,
+  };
+}
