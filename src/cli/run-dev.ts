@@ -38,7 +38,7 @@ const SAMPLE_INTERVAL_MS = 1_000;
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 
 export async function runDev(flags: DevFlags): Promise<void> {
-  const startedMs = Date.now();
+  const startedMs = performance.now();
   const ending = new AbortController();
   void stopSignal().then(() => ending.abort());
   const { signal } = ending;
@@ -51,12 +51,12 @@ export async function runDev(flags: DevFlags): Promise<void> {
       if (!signal.aborted) throw error;
     });
     if (!running) return;
-    print(`\nready in ${((Date.now() - startedMs) / 1_000).toFixed(1)} s\n\n${running.introduction}`);
+    print(`\nready in ${((performance.now() - startedMs) / 1_000).toFixed(1)} s\n\n${running.introduction}`);
     await running.show(signal);
-    const stoppingMs = Date.now();
+    const stoppingMs = performance.now();
     print("stopping");
     await running.stop();
-    const tookSeconds = ((Date.now() - stoppingMs) / 1_000).toFixed(1);
+    const tookSeconds = ((performance.now() - stoppingMs) / 1_000).toFixed(1);
     print(
       `stopped in ${tookSeconds} s; ${path} keeps what was made: the next start goes on with it, --fresh begins anew`,
     );
@@ -109,7 +109,7 @@ async function showTraffic({ mesh: { router } }: Dev, signal: AbortSignal): Prom
   while (!signal.aborted) {
     // While Envoy restarts there is nothing to see.
     const counters = await readCounters(router.envoy.admin).catch(() => undefined);
-    if (counters) view.show(meter.sample(counters, Date.now()), new Date());
+    if (counters) view.show(meter.sample(counters, performance.now()), new Date());
     await delay(SAMPLE_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
   }
 }

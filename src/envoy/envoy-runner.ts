@@ -110,11 +110,11 @@ export class EnvoyRunner {
 
   #start(spec: EnvoySpec): void {
     const specId = specIdOf(spec);
-    const startedMs = Date.now();
+    const startedMs = performance.now();
     let tail = "";
     const ended = (code: number | null, signal: string | null) => {
       const lastLines = tail.split("\n").filter((line) => line.trim() !== "");
-      this.#ended(spec, Date.now() - startedMs, { code, signal, lastLines: lastLines.slice(-LAST_LINE_COUNT) });
+      this.#ended(spec, performance.now() - startedMs, { code, signal, lastLines: lastLines.slice(-LAST_LINE_COUNT) });
     };
     const failed = (error: unknown) => {
       tail += `${asError(error).message}\n`;

@@ -196,13 +196,13 @@ class Supervisor implements Envoy {
       await this.admin.failHealthcheck();
       await systemClock.sleep(this.#options.drainWaitMs ?? 0, this.#letGo.signal);
       await this.admin.drainListeners();
-      const deadlineMs = Date.now() + this.#options.drainTimeMs;
+      const deadlineMs = performance.now() + this.#options.drainTimeMs;
       let seen = await this.admin.requests();
-      let busyMs = Date.now();
-      while (Date.now() < deadlineMs && (seen.active > 0 || Date.now() - busyMs < QUIET_MS)) {
+      let busyMs = performance.now();
+      while (performance.now() < deadlineMs && (seen.active > 0 || performance.now() - busyMs < QUIET_MS)) {
         await delay(POLL_MS);
         const { active, total } = await this.admin.requests();
-        if (active > 0 || total !== seen.total) busyMs = Date.now();
+        if (active > 0 || total !== seen.total) busyMs = performance.now();
         seen = { active, total };
       }
       return seen.active;
@@ -235,10 +235,10 @@ class Supervisor implements Envoy {
   async #follow(first: KeeperConnection): Promise<void> {
     const backoff = new Backoff(KEEPER_RESTART.initialMs, KEEPER_RESTART.maxMs);
     for (let connection: KeeperConnection | undefined = first; connection;) {
-      const sinceMs = Date.now();
+      const sinceMs = performance.now();
       for await (const state of connection.states) this.#take(state);
       this.#connection = undefined;
-      if (Date.now() - sinceMs >= KEEPER_RESTART.stableAfterMs) backoff.reset();
+      if (performance.now() - sinceMs >= KEEPER_RESTART.stableAfterMs) backoff.reset();
       connection = await this.#reconnect(backoff);
     }
   }

@@ -60,7 +60,7 @@ export async function startRouteSyncer(
 function judged(watching: SourceJob, source: CloudControllerSource, watch: DesiredWatch, afterMs: number): SourceJob {
   const judge = new OpinionJudge(afterMs);
   const timer = setInterval(() => {
-    const isWanted = judge.look(source.status, Date.now());
+    const isWanted = judge.look(source.status, performance.now());
     if (isWanted !== undefined) watch.giveOpinion(isWanted);
   }, LOOK_MS);
   return {

@@ -201,7 +201,7 @@ describe("a laptop", () => {
     ] as const) {
       const { code, stderr } = await run("fault", ...words, ...at);
       expect([code, stderr]).toEqual([1, expect.stringMatching(reason)]);
-      expect(stderr).toContain("fix: see cf-mesh fault list");
+      expect(stderr).toContain("fix: cf-mesh fault list tells");
     }
     expect(await stop(laptop)).toBe(0);
     const { stderr } = await run("fault", "clear", ...at);

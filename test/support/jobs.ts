@@ -33,6 +33,18 @@ export interface Job {
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
+export interface WeightedApp {
+  readonly guid: string;
+  readonly weight: number;
+}
+
+/** Of a configuration, with everything that a job needs to know. */
+export interface JobSections {
+  readonly cloudController: { readonly url: string };
+  readonly diego: { readonly urls: readonly string[] };
+  readonly nats: { readonly servers: readonly string[]; readonly user: string };
+}
+
 export interface JobFoundation {
   readonly foundation: Foundation;
   readonly certificates: Certificates;
@@ -40,10 +52,15 @@ export interface JobFoundation {
   readonly files: Readonly<Record<keyof typeof FILES, string>>;
   /** Passwords and secrets that jobs know: of the UAA client, of NATS, and of the mesh log. */
   readonly secrets: readonly string[];
+  readonly natsPassword: string;
   /** A started app with a route `<name>.mesh.localhost`. Returns the app's guid. */
   app(name: string): Promise<string>;
-  /** Makes a route for an app of the foundation. */
-  route(host: string, appGuid: string): Promise<void>;
+  /** The guid of an app that `app` started. */
+  guidOf(name: string): string;
+  /** Makes a route for an app of the foundation, or for several with their weights; one that exists leads there now. */
+  route(host: string, to: string | readonly WeightedApp[]): Promise<void>;
+  /** What every job's configuration says of the foundation. */
+  readonly sections: JobSections;
   start(name: JobName, id: string, sections?: object): Promise<Job>;
   stop(): Promise<void>;
 }
@@ -129,20 +146,36 @@ export async function startJobFoundation(): Promise<JobFoundation> {
     const spaceGuid = await api.find("/v3/spaces?names=dev");
     const domainGuid = await api.find(`/v3/domains?names=${JOB_DOMAIN}`);
 
-    async function route(host: string, appGuid: string): Promise<void> {
+    const appGuids = new Map<string, string>();
+    const routeGuids = new Map<string, string>();
+
+    async function route(host: string, to: string | readonly WeightedApp[]): Promise<void> {
       const relationships = { space: { data: { guid: spaceGuid } }, domain: { data: { guid: domainGuid } } };
-      const guid = await api.create("/v3/routes", { host, relationships });
-      await api.call("PATCH", `/v3/routes/${guid}/destinations`, { destinations: [{ app: { guid: appGuid } }] });
+      const guid = routeGuids.get(host) ?? (await api.create("/v3/routes", { host, relationships }));
+      routeGuids.set(host, guid);
+      const destinations =
+        typeof to === "string"
+          ? [{ app: { guid: to } }]
+          : to.map(({ guid: appGuid, weight }) => ({ app: { guid: appGuid }, weight }));
+      await api.call("PATCH", `/v3/routes/${guid}/destinations`, { destinations });
     }
     return {
       foundation,
       certificates,
       files,
       secrets: [foundation.clientSecret, NATS_PASSWORD, LOG_PASSWORD],
+      natsPassword: NATS_PASSWORD,
+      sections,
       route,
       stop,
+      guidOf(name) {
+        const guid = appGuids.get(name);
+        if (guid === undefined) throw new Error(`no app ${name}`);
+        return guid;
+      },
       async app(name) {
         const { guid } = await foundation.pushSample(name, "hello", { instances: 1 });
+        appGuids.set(name, guid);
         await route(name, guid);
         return guid;
       },

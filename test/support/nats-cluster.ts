@@ -27,7 +27,8 @@ export async function startNatsCluster(size = 3): Promise<NatsCluster> {
         settings: {
           server_name: nameOf(index),
           jetstream: { store_dir: "jetstream" },
-          cluster: { name: "test", listen: `127.0.0.1:${port}`, routes },
+          // Who comes to a server by a proxy is not to learn of a way past it.
+          cluster: { name: "test", listen: `127.0.0.1:${port}`, routes, no_advertise: true },
         },
       }),
     ),

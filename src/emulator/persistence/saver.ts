@@ -1,14 +1,17 @@
 import { asError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
 
-/** How long changes are gathered, in milliseconds. */
-const DELAY_MS = 50;
+/** How long changes are gathered at least, in milliseconds. */
+const LEAST_DELAY_MS = 50;
+/** A save holds everything else up while it makes its text: so many times as long as it took is between two. */
+const REST = 20;
 
-/** Saves what changes: changes that come close together once, and never two at a time. */
+/** Saves what changes: changes that come close together once, never two at a time, and large states more rarely. */
 export class Saver {
   readonly #save: () => Promise<void>;
   readonly #logger: Logger;
   #timer: NodeJS.Timeout | undefined;
+  #delayMs = LEAST_DELAY_MS;
   #saving: Promise<void> = Promise.resolve();
 
   constructor(save: () => Promise<void>, logger: Logger) {
@@ -20,7 +23,7 @@ export class Saver {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       void this.#saveInTurn();
-    }, DELAY_MS);
+    }, this.#delayMs);
   }
 
   /** Saves at once, and for the last time. */
@@ -32,12 +35,20 @@ export class Saver {
   }
 
   #saveInTurn(): Promise<void> {
-    this.#saving = this.#saving.then(this.#save).catch((error: unknown) => {
-      this.#logger.error(
-        { error: asError(error).message },
-        "the foundation's state could not be saved; it is tried again at the next change",
-      );
-    });
+    this.#saving = this.#saving
+      .then(() => this.#timedSave())
+      .catch((error: unknown) => {
+        this.#logger.error(
+          { error: asError(error).message },
+          "the foundation's state could not be saved; it is tried again at the next change",
+        );
+      });
     return this.#saving;
+  }
+
+  async #timedSave(): Promise<void> {
+    const startedMs = performance.now();
+    await this.#save();
+    this.#delayMs = Math.max(LEAST_DELAY_MS, REST * (performance.now() - startedMs));
   }
 }
