@@ -44,7 +44,7 @@ export async function runDev(flags: DevFlags): Promise<void> {
   const { signal } = ending;
   const path = resolve(flags.state);
   const started: { dev?: Dev } = {};
-  const view = jobView(packageVersion(), () => started.dev?.mesh.status);
+  const view = jobView(packageVersion(), () => started.dev?.mesh);
   const state = await openStateDirectory({ path, fresh: flags.fresh, view });
   try {
     const running = await start(flags, path, state, started, signal).catch((error: unknown) => {

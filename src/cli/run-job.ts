@@ -27,7 +27,7 @@ export async function runJob(
   const version = packageVersion();
   logger.info({ job: name, version, config: file, node: process.version }, "starting");
   let mesh: Mesh | undefined;
-  const view = jobView(version, () => mesh?.status);
+  const view = jobView(version, () => mesh);
   const servers: ApiServer[] = [];
   try {
     if (config.router) {
@@ -59,6 +59,7 @@ export async function runJob(
     } catch (error) {
       logger.error({ config: file }, `${asError(error).message}\n  until then: it goes on with what it read before`);
     }
+    mesh?.router?.reopenAccessLog();
     await mesh?.reloadCredentials();
   }
 }

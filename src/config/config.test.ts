@@ -33,6 +33,7 @@ describe("the configuration", () => {
         orphanTimeoutMs: 60_000,
         staleAfterMs: 60_000,
         stickySessions: { cookieNames: ["JSESSIONID"], secureCookies: false, authNegotiate: false },
+        requestMetrics: { enabled: true, apps: 0, routes: 0 },
       },
     });
   });

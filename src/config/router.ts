@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { address, durationMs, file, port } from "./fields.js";
 import { StickySessionsSchema } from "./router-balancing.js";
+import { AccessLogSchema, RequestMetricsSchema } from "./router-access-log.js";
 
 const BackendsSchema = z
   .strictObject({
@@ -68,6 +69,8 @@ export const RouterSchema = z.strictObject({
     .default(60_000)
     .describe("after so long without hearing from the log, the router says that it may be stale; it serves on"),
   stickySessions: StickySessionsSchema.prefault({}).describe("which requests go to the instance of their session"),
+  accessLog: AccessLogSchema.optional().describe("a line for each request; none when left out"),
+  requestMetrics: RequestMetricsSchema.prefault({}).describe("what is measured of requests"),
   sharding: ShardingSchema.optional().describe("which isolation segments are served; default: all"),
 });
 

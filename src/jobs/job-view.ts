@@ -1,13 +1,15 @@
 /** What the API of a process tells of its jobs. */
 import type { JobView } from "../api/job-api.js";
 import { jobMetrics } from "./metrics.js";
-import type { MeshStatus } from "./up.js";
+import type { Mesh } from "./up.js";
 
-/** @param status asked each time; undefined while the jobs start. */
-export function jobView(version: string, status: () => MeshStatus | undefined): JobView {
+/** @param mesh asked each time; undefined while the jobs start. */
+export function jobView(version: string, mesh: () => Pick<Mesh, "router" | "status"> | undefined): JobView {
+  const status = () => mesh()?.status;
+  const ownMetrics = jobMetrics(version, status);
   return {
     status: () => status() ?? {},
-    metrics: jobMetrics(version, status),
+    metrics: async () => (await ownMetrics()) + ((await mesh()?.router?.metrics()) ?? ""),
     health() {
       const current = status();
       if (!current) return "starting";

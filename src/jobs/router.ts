@@ -12,10 +12,12 @@ import type { Logger } from "../lib/logger.js";
 import { type MirrorStatus, openMirror } from "../log/mirror.js";
 import { type RouteProblem, RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
+import { type AccessLog, type AccessLogStatus, startAccessLog } from "./access-log.js";
 import { readRouterTls } from "./app-tls.js";
 import { instanceFilters } from "./instance-filters.js";
 import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
+import { routerMetrics } from "./router-metrics.js";
 import { sweepClusters } from "./sweep-clusters.js";
 import { feedTable } from "./table-feed.js";
 
@@ -38,12 +40,18 @@ export interface RouterStatus {
   readonly annotationProblems: readonly RouteProblem[];
   readonly envoy: { readonly isRunning: boolean; readonly failureCount: number };
   readonly proxies: readonly ProxyStatus[];
+  /** What became of the records of requests; undefined where Envoy writes none. */
+  readonly requestLog: AccessLogStatus | undefined;
 }
 
 export interface Router {
   readonly envoy: Envoy;
   readonly table: RoutingTable;
   readonly status: RouterStatus;
+  /** Of its requests and its table, in Prometheus' text format. */
+  metrics(): Promise<string>;
+  /** The access log goes on in a new file: for whoever renamed the one before. */
+  reopenAccessLog(): void;
   /**
    * Lets traffic move away, then stops: the health check fails, drainWaitMs later Envoy takes no more connections,
    * and it ends when its requests have, or after drainTimeMs. Then the agent.
@@ -78,6 +86,8 @@ export async function startRouter(
         })
       : undefined;
   let xds: XdsServer | undefined;
+  let requestLog: AccessLog | undefined;
+  let running: Envoy | undefined;
   let sweeping = Promise.resolve();
   let isReady = false;
   let isDraining = false;
@@ -87,10 +97,24 @@ export async function startRouter(
     xds?.changed(groups);
   });
 
+  const metrics = routerMetrics(
+    config.requestMetrics,
+    () =>
+      running && {
+        routeCount: table.routeCount,
+        // One that never had all of it is as far behind as can be.
+        currentMs: mirror && (mirror.status.currentMs ?? 0),
+        envoyPid: running.pid,
+        admin: running.admin,
+        requestLog: requestLog?.status,
+      },
+  );
+
   async function end(): Promise<void> {
     ending.abort();
     await Promise.all([feed.ended, sweeping]);
     await xds?.close();
+    await requestLog?.close();
     await mirror?.close();
   }
 
@@ -101,6 +125,14 @@ export async function startRouter(
     const adminSocketPath = join(config.runDirectory, "admin.sock");
     const server = await serveXds({ socketPath: xdsSocketPath, types: resources.types, logger });
     xds = server;
+    if (config.accessLog || config.requestMetrics.enabled) {
+      requestLog = await startAccessLog({
+        socketPath: join(config.runDirectory, "requests.sock"),
+        config: config.accessLog,
+        onRecord: metrics.count,
+        logger,
+      });
+    }
     const envoy = await superviseEnvoy({
       runDirectory: config.runDirectory,
       envoyPath,
@@ -115,6 +147,7 @@ export async function startRouter(
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
         instances: instanceFilters(config.stickySessions),
         secrets,
+        ...(requestLog && { accessLog: requestLog }),
       }),
       concurrency: config.concurrency ?? availableParallelism(),
       orphanTimeoutMs: config.orphanTimeoutMs,
@@ -125,6 +158,7 @@ export async function startRouter(
         if (kind === "restarting" || kind === "keeper-lost") failureCount += 1;
       },
     });
+    running = envoy;
     await envoy.whenReady(ending.signal);
     sweeping = sweepClusters(server, envoy.admin, config.sweepIntervalMs, ending.signal);
     return {
@@ -145,8 +179,11 @@ export async function startRouter(
           annotationProblems: first(table.problems(), MAX_SHOWN_PROBLEMS),
           envoy: { isRunning: envoy.state.kind === "running", failureCount },
           proxies,
+          requestLog: requestLog?.status,
         };
       },
+      metrics: () => metrics.text(),
+      reopenAccessLog: () => requestLog?.reopen(),
       async stop() {
         isDraining = true;
         await envoy.drain();

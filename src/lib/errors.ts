@@ -1,5 +1,6 @@
 /** Each code has a section in docs/errors.md; a test compares the two lists. */
 export const ERROR_CODES = [
+  "MESH_ACCESS_LOG_LOST",
   "MESH_CONFIG_INVALID",
   "MESH_ENVOY_MISSING",
   "MESH_ENVOY_FAILED",

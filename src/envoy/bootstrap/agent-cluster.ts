@@ -2,8 +2,13 @@
 import { type, XDS_CLUSTER } from "./json.js";
 
 export function xdsCluster(socketPath: string) {
+  return http2Cluster(XDS_CLUSTER, socketPath);
+}
+
+/** A gRPC server on a unix socket. */
+export function http2Cluster(name: string, socketPath: string) {
   return {
-    name: XDS_CLUSTER,
+    name,
     type: "STATIC",
     connect_timeout: "1s",
     typed_extension_protocol_options: {
@@ -20,7 +25,7 @@ export function xdsCluster(socketPath: string) {
       },
     },
     load_assignment: {
-      cluster_name: XDS_CLUSTER,
+      cluster_name: name,
       endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path: socketPath } } } }] }],
     },
   };

@@ -2,14 +2,17 @@
  * Envoy's bootstrap file: static listeners that find a request's scope, and ask the agent for all the rest.
  * Written as the JSON that Envoy documents; Envoy itself checks it (`--mode validate` in the tests).
  */
+import { accessLogClusters } from "./access-log.js";
 import { xdsCluster } from "./agent-cluster.js";
-import { ADS, XDS_CLUSTER } from "./json.js";
+import { ACCESS_LOG_CLUSTER, ADS, XDS_CLUSTER } from "./json.js";
 import { listener } from "./listener.js";
 import type { BootstrapOptions } from "./options.js";
 import { secret } from "./secrets.js";
 
 /** Prefixes of the statistics that are kept: those whose number does not grow with the routes. */
 const STATS = [
+  "access_logs.",
+  `cluster.${ACCESS_LOG_CLUSTER}.`,
   `cluster.${XDS_CLUSTER}.`,
   "cluster_manager.",
   "control_plane.",
@@ -56,7 +59,7 @@ function bootstrapJson(options: BootstrapOptions) {
     },
     static_resources: {
       secrets: options.secrets.map(secret),
-      clusters: [xdsCluster(options.xdsSocketPath)],
+      clusters: [xdsCluster(options.xdsSocketPath), ...accessLogClusters(options.accessLog)],
       listeners: [listener(options)],
     },
   };

@@ -1,13 +1,15 @@
 /** What is done with each request, from its headers to its route. */
+import { accessLog } from "./access-log.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
 import type { BootstrapOptions } from "./options.js";
 import { ON_DEMAND_TIMEOUT, onDemandFilter, searchFilter } from "./search-filters.js";
 
-export function connectionManager({ scopeHeader, search, instances }: BootstrapOptions) {
+export function connectionManager({ scopeHeader, search, instances, ...options }: BootstrapOptions) {
   return {
     stat_prefix: "router",
+    access_log: accessLog(options.accessLog),
     codec_type: "AUTO",
     use_remote_address: true,
     server_header_transformation: "PASS_THROUGH",

@@ -8,3 +8,6 @@ export const ADS = { ads: {}, resource_api_version: "V3" };
 
 /** The cluster of the agent's xDS server. */
 export const XDS_CLUSTER = "cf-mesh-agent";
+
+/** The cluster of the agent's server for the records of requests. */
+export const ACCESS_LOG_CLUSTER = "cf-mesh-access-log";

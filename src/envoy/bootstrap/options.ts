@@ -1,5 +1,6 @@
 /** What the agent tells Envoy's bootstrap. */
 import type { InstanceFilters } from "./instance-filters.js";
+import type { AccessLogOptions } from "./access-log.js";
 import type { SearchFilter } from "./search-filters.js";
 import type { Secret } from "./secrets.js";
 
@@ -19,4 +20,6 @@ export interface BootstrapOptions {
   readonly instances: InstanceFilters;
   /** What clusters name for TLS to apps. Envoy reads the files when it starts. */
   readonly secrets: readonly Secret[];
+  /** Left out: Envoy tells nobody of the requests. */
+  readonly accessLog?: AccessLogOptions;
 }

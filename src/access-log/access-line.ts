@@ -1,0 +1,240 @@
+/** A request as a line of Gorouter's access log, or as JSON with the same values. */
+import { createHash } from "node:crypto";
+import { goQuote, textOfBytes } from "./go-quote.js";
+import type { RequestRecord } from "./record.js";
+
+/** What Gorouter's extra_access_log_fields may name. */
+export const EXTRA_FIELDS = [
+  "backend_time",
+  "dial_time",
+  "dns_time",
+  "failed_attempts",
+  "failed_attempts_time",
+  "local_address",
+  "tls_time",
+] as const;
+export type ExtraField = (typeof EXTRA_FIELDS)[number];
+
+export interface LineOptions {
+  readonly format: "gorouter" | "json";
+  /** What becomes of the query of GET requests: it stays, goes, or is told by its SHA-1 alone. */
+  readonly redactQueryParameters: "none" | "all" | "hash";
+  readonly hideForwardedFor: boolean;
+  readonly hideSourceIp: boolean;
+  readonly extraFields: readonly ExtraField[];
+  /** Names of request headers, in the order of the record's. */
+  readonly extraHeaders: readonly string[];
+}
+
+/** Bytes of headers that browsers govern, and of what apps govern, where a line must fit a packet. */
+const SMALL_LIMIT = 1_000;
+const LARGE_LIMIT = 20_000;
+const LINE_LIMIT = 65_400;
+
+const CLIENT_LEFT = 499;
+
+/** Without the end of the line. */
+export type LineWriter = (record: RequestRecord) => string;
+
+export function lineWriter(options: LineOptions): LineWriter {
+  return options.format === "json" ? (record) => jsonLine(record, options) : (record) => gorouterLine(record, options);
+}
+
+/** A line of Gorouter's for the app's own log: one that is too long for a packet has its headers and URI cut. */
+export function packetLine(record: RequestRecord, options: LineOptions): string {
+  const line = gorouterLine(record, options);
+  return Buffer.byteLength(line) <= LINE_LIMIT ? line : gorouterLine(record, options, true);
+}
+
+function gorouterLine(record: RequestRecord, options: LineOptions, isCut = false): string {
+  const values = valuesOf(record, options);
+  const header = (value: string, name: string) => quoted(isCut ? cut(value, name, SMALL_LIMIT) : value);
+  const uri = isCut ? cut(values.uri, "request-uri", LARGE_LIMIT) : values.uri;
+  const extra = options.extraFields.map((field) => `${field}:${extraField(record, field, quoted)} `).join("");
+  return (
+    `${textOfBytes(values.host)} - [${values.timestamp}] ` +
+    `${goQuote(`${values.method} ${uri} ${values.protocol}`)} ${values.status === 0 ? '"-"' : values.status} ` +
+    `${values.requestBytes} ${values.responseBytes} ${header(record.referer, "referer")} ` +
+    `${header(record.userAgent, "user-agent")} ${quoted(values.client)} ${quoted(record.backend)} ` +
+    `x_forwarded_for:${header(values.forwardedFor, "x-forwarded-for")} ` +
+    `x_forwarded_proto:${header(record.forwardedProto, "x-forwarded-proto")} ` +
+    `vcap_request_id:${quoted(record.requestId)} response_time:${seconds(values.responseUs)} ` +
+    `gorouter_time:${seconds(values.gorouterUs)} app_id:${quoted(record.appId)} ` +
+    `app_index:${quoted(record.appIndex)} instance_id:${quoted(record.instanceId)} ${extra}` +
+    `x_cf_routererror:${quoted(values.routerError)}${extraHeaders(record, options, isCut)}`
+  );
+}
+
+function extraHeaders({ headers }: RequestRecord, { extraHeaders: names }: LineOptions, isCut: boolean): string {
+  let text = "";
+  for (const [place, name] of names.entries()) {
+    const field = fieldName(name);
+    const value = headers[place] ?? "";
+    // As Gorouter reckons: quotes, colon and space, and the dash of what is missing.
+    const length = field.length + value.length + (value === "" ? 7 : 4);
+    if (isCut && text.length + length >= LARGE_LIMIT)
+      return `${text} ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED`;
+    text += ` ${field}:${quoted(value)}`;
+  }
+  return text;
+}
+
+function jsonLine(record: RequestRecord, options: LineOptions): string {
+  const values = valuesOf(record, options);
+  const text = (value: string) => (value === "" ? undefined : textOfBytes(value));
+  const extra = options.extraFields.map((field) => {
+    const value = extraField(record, field, (bytes) => textOfBytes(bytes));
+    return [field, value === ABSENT ? undefined : field === "local_address" ? value : Number(value)];
+  });
+  return JSON.stringify({
+    timestamp: values.timestamp,
+    host: text(values.host),
+    method: text(values.method),
+    uri: text(values.uri),
+    protocol: values.protocol,
+    status: values.status === 0 ? undefined : values.status,
+    request_bytes: values.requestBytes,
+    response_bytes: values.responseBytes,
+    referer: text(record.referer),
+    user_agent: text(record.userAgent),
+    client: text(values.client),
+    backend: text(record.backend),
+    x_forwarded_for: text(values.forwardedFor),
+    x_forwarded_proto: text(record.forwardedProto),
+    vcap_request_id: text(record.requestId),
+    response_time: secondsNumber(values.responseUs),
+    gorouter_time: secondsNumber(values.gorouterUs),
+    app_id: text(record.appId),
+    app_index: text(record.appIndex),
+    instance_id: text(record.instanceId),
+    ...Object.fromEntries(extra),
+    x_cf_routererror: text(values.routerError),
+    // Why Envoy answered itself, or what went wrong on the way: Gorouter has no word for it.
+    response_flags: text(record.flags),
+    ...Object.fromEntries(
+      options.extraHeaders.map((name, place) => [fieldName(name), text(record.headers[place] ?? "")]),
+    ),
+  });
+}
+
+/** What both kinds of lines say. */
+function valuesOf(record: RequestRecord, options: LineOptions) {
+  const responseUs = responseTimeUs(record);
+  const hasLeft = hasClientLeft(record);
+  return {
+    host: record.host,
+    timestamp: timestamp(record.startNs),
+    method: record.method,
+    uri: redacted(record, options.redactQueryParameters),
+    protocol: record.protocol === "HTTP/2" ? "HTTP/2.0" : record.protocol,
+    status: hasLeft ? CLIENT_LEFT : (record.status ?? 0),
+    requestBytes: record.requestBytes ?? 0,
+    responseBytes: record.responseBytes ?? 0,
+    client: options.hideSourceIp ? "" : record.client,
+    forwardedFor: options.hideForwardedFor ? "" : receivedForwardedFor(record),
+    responseUs,
+    gorouterUs: record.appUs === undefined ? undefined : Math.max(0, responseUs - record.appUs),
+    routerError: record.routerError === "" && hasLeft ? "endpoint_failure (context canceled)" : record.routerError,
+  };
+}
+
+/** In microseconds; an answer that was broken off has milliseconds alone. */
+export function responseTimeUs({ responseUs, durationMs = 0 }: RequestRecord): number {
+  return responseUs ?? durationMs * 1_000;
+}
+
+/** Before it got an answer: what Gorouter logs as 499. */
+export function hasClientLeft({ status, flags }: RequestRecord): boolean {
+  return (status ?? 0) === 0 && flags.split(",").includes("DC");
+}
+
+/** Gorouter logs the headers as the app gets them; where no app got any, as the client sent them: without its address. */
+function receivedForwardedFor({ forwardedFor, backend, client }: RequestRecord): string {
+  if (backend !== "") return forwardedFor;
+  const place = forwardedFor.lastIndexOf(",");
+  const last = forwardedFor.slice(place + 1).trim();
+  if (last !== client.slice(0, client.lastIndexOf(":")).replace(/^\[|\]$/g, "")) return forwardedFor;
+  return place < 0 ? "" : forwardedFor.slice(0, place);
+}
+
+function redacted({ method, uri }: RequestRecord, redact: LineOptions["redactQueryParameters"]): string {
+  if (redact === "none" || method !== "GET") return uri;
+  const place = uri.indexOf("?");
+  if (place < 0 || place === uri.length - 1) return uri;
+  if (redact === "all") return uri.slice(0, place);
+  const hash = createHash("sha1").update(Buffer.from(uri.slice(place + 1), "latin1"));
+  return `${uri.slice(0, place)}?hash=${hash.digest("hex")}`;
+}
+
+/** Bytes as text, or a dash, in quotes: `write` is asked for what is neither number nor dash. */
+function extraField(record: RequestRecord, field: ExtraField, write: (bytes: string) => string): string {
+  const failed = failedAttempts(record);
+  switch (field) {
+    case "backend_time":
+      return seconds(isAnswered(record) ? record.appUs : undefined);
+    case "dial_time":
+      return seconds(isDialled(record) ? record.dialUs : undefined);
+    case "dns_time":
+      // Endpoints have addresses, no names.
+      return ABSENT;
+    case "failed_attempts":
+      return String(failed);
+    case "failed_attempts_time":
+      return seconds(failed === 0 ? undefined : isAnswered(record) ? record.untilSentUs : responseTimeUs(record));
+    case "local_address":
+      return record.localAddress === "" ? ABSENT : write(record.localAddress);
+    case "tls_time":
+      return seconds(isDialled(record) ? record.tlsUs : undefined);
+  }
+}
+
+/** Whether the answer is an app's. */
+function isAnswered({ appUs }: RequestRecord): boolean {
+  return appUs !== undefined;
+}
+
+/** Whether the request waited for a new connection: Envoy tells of those that were there before, too. */
+function isDialled({ untilDialUs }: RequestRecord): boolean {
+  return untilDialUs !== undefined;
+}
+
+function failedAttempts(record: RequestRecord): number {
+  const attempts = record.attempts ?? 0;
+  return isAnswered(record) ? Math.max(0, attempts - 1) : attempts;
+}
+
+const ABSENT = '"-"';
+
+function quoted(bytes: string): string {
+  return bytes === "" ? ABSENT : goQuote(bytes);
+}
+
+function seconds(us: number | undefined): string {
+  return us === undefined ? ABSENT : (us / 1e6).toFixed(6);
+}
+
+function secondsNumber(us: number | undefined): number | undefined {
+  return us === undefined ? undefined : us / 1e6;
+}
+
+function fieldName(header: string): string {
+  return header.toLowerCase().replaceAll("-", "_");
+}
+
+function cut(value: string, name: string, limit: number): string {
+  let rest = value;
+  while (rest.length > limit) {
+    rest = `${rest.slice(0, Math.floor(rest.length / 2))}...${name.toUpperCase()}-TOO-LONG-TO-LOG--TRUNCATED`;
+  }
+  return rest;
+}
+
+const NS_PER_S = 1_000_000_000n;
+let known = { second: -1n, text: "" };
+
+/** "2006-01-02T15:04:05.000000000Z" */
+function timestamp(ns: bigint): string {
+  const second = ns / NS_PER_S;
+  if (known.second !== second) known = { second, text: new Date(Number(second) * 1_000).toISOString().slice(0, 19) };
+  return `${known.text}.${String(ns % NS_PER_S).padStart(9, "0")}Z`;
+}

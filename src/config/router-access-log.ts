@@ -1,0 +1,57 @@
+/** What the router tells of its requests: lines and metrics. */
+import { z } from "zod";
+import { file } from "./fields.js";
+
+const headerName = z.string().regex(/^[A-Za-z0-9_-]+$/, "must be the name of a header");
+
+export const AccessLogSchema = z
+  .strictObject({
+    file: file.optional().describe("where lines are added; opened anew at SIGHUP"),
+    stdout: z
+      .boolean()
+      .default(false)
+      .describe("lines go to standard output instead, between those of the process's own log"),
+    format: z.enum(["gorouter", "json"]).default("gorouter").describe("Gorouter's line, or its values as JSON"),
+    redactQueryParameters: z
+      .enum(["none", "all", "hash"])
+      .default("none")
+      .describe("of the query of GET requests: keep it, leave it out, or write its SHA-1 instead"),
+    hideForwardedFor: z.boolean().default(false).describe("leave X-Forwarded-For out"),
+    hideSourceIp: z.boolean().default(false).describe("leave the client's address out"),
+    extraHeaders: z.array(headerName).default([]).describe("request headers that lines end with"),
+    extraFields: z
+      .array(
+        z.enum([
+          "backend_time",
+          "dial_time",
+          "dns_time",
+          "failed_attempts",
+          "failed_attempts_time",
+          "local_address",
+          "tls_time",
+        ]),
+      )
+      .default([])
+      .describe("fields that Gorouter's line has on demand"),
+    bufferBytes: z
+      .int()
+      .min(65_536, "must be at least 65536 (bytes)")
+      .default(8 * 1024 * 1024)
+      .describe("lines that may wait for a slow disk; more are dropped and counted"),
+  })
+  .refine(({ file: path, stdout }) => (path !== undefined) !== stdout, {
+    error: "name a file, or set stdout to true: one of the two",
+  });
+
+export const RequestMetricsSchema = z.strictObject({
+  enabled: z.boolean().default(true).describe("Gorouter's metrics of requests in /metrics"),
+  apps: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe("apps that have metrics of their own, the others count as other; 0: none has, as by Gorouter's default"),
+  routes: z.int().min(0).default(0).describe("the same for routes"),
+});
+
+export type AccessLogConfig = z.infer<typeof AccessLogSchema>;
+export type RequestMetricsConfig = z.infer<typeof RequestMetricsSchema>;

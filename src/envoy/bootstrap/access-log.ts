@@ -1,0 +1,59 @@
+/**
+ * What Envoy tells the agent of each request that ended. OpenTelemetry's logger, since it sends one text per request: that
+ * costs Envoy as much as its own protocol does, and the agent a tenth. Nothing here makes a request wait: records are
+ * gathered and sent together, and dropped and counted when the agent does not take them.
+ */
+import { http2Cluster } from "./agent-cluster.js";
+import { ACCESS_LOG_CLUSTER, type } from "./json.js";
+
+export interface AccessLogOptions {
+  /** Unix socket of the agent's server for records. */
+  readonly socketPath: string;
+  /** The text of a record, by Envoy's command operators. */
+  readonly format: string;
+}
+
+/** What a worker gathers before it sends, or for so long. */
+const BUFFER_BYTES = 64 * 1024;
+const FLUSH_INTERVAL = "0.5s";
+
+/** How long an agent may take for one sending. */
+const TIMEOUT = "5s";
+/** Sendings that may wait for the agent at a time, of all workers: with their size, the memory that a hung agent costs. */
+const MAX_WAITING = 64;
+/** An agent that restarts is back before these are used up. */
+const RETRIES = { num_retries: 8, retry_back_off: { base_interval: "0.25s", max_interval: "2s" } };
+
+export function accessLog(options: AccessLogOptions | undefined) {
+  if (!options) return [];
+  return [
+    {
+      name: "cf-mesh.access-log",
+      typed_config: {
+        "@type": type("extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"),
+        common_config: {
+          log_name: "requests",
+          transport_api_version: "V3",
+          buffer_size_bytes: BUFFER_BYTES,
+          buffer_flush_interval: FLUSH_INTERVAL,
+          grpc_service: { timeout: TIMEOUT, envoy_grpc: { cluster_name: ACCESS_LOG_CLUSTER } },
+          grpc_stream_retry_policy: RETRIES,
+        },
+        disable_builtin_labels: true,
+        body: { string_value: options.format },
+      },
+    },
+  ];
+}
+
+export function accessLogClusters(options: AccessLogOptions | undefined) {
+  if (!options) return [];
+  return [
+    {
+      ...http2Cluster(ACCESS_LOG_CLUSTER, options.socketPath),
+      circuit_breakers: {
+        thresholds: [{ max_requests: MAX_WAITING, max_pending_requests: MAX_WAITING, max_retries: MAX_WAITING }],
+      },
+    },
+  ];
+}
