@@ -27,6 +27,9 @@ const REJECTIONS: ReadonlySet<string> = new Set([
   "unknown_route",
 ]);
 
+/** Envoy's flags for an app that could not be reached, or ended a request without an answer. */
+const NO_ANSWER: ReadonlySet<string> = new Set(["LR", "UC", "UF", "UPE", "UR", "UT"]);
+
 /** What Gorouter's tag says of endpoints that Diego's route-emitter registers: apps. */
 const APP_COMPONENT = "route-emitter";
 /** Gorouter's word for requests that no app got. */
@@ -86,18 +89,20 @@ export function requestMetrics(registry: Registry, { apps, routes }: RequestMetr
   }));
   const byStatusGroup = new Map([...new Set(STATUS_GROUPS)].map((group) => [group, responses.labels(group)]));
 
-  function countFailure({ flags, failureReason, status }: RequestRecord): void {
-    if (flags.includes("UO")) backendExhaustedConns.inc();
-    else if (failureReason.includes("SAN matcher")) backendInvalidId.inc();
+  function countFailure({ flags, failureReason }: RequestRecord): void {
+    const words = flags.split(",");
+    if (words.includes("UO")) backendExhaustedConns.inc();
+    // Envoy writes underscores for the spaces of its reasons.
+    else if (failureReason.includes("SAN_matcher")) backendInvalidId.inc();
     else if (failureReason.includes("CERTIFICATE_VERIFY_FAILED")) backendInvalidTlsCert.inc();
     else if (failureReason.includes("TLS_error")) backendTlsHandshakeFailed.inc();
-    else if (status === 502) badGateways.inc();
+    else if (words.some((word) => NO_ANSWER.has(word))) badGateways.inc();
   }
 
   return (record) => {
     const { appId, appUs, attempts, backend, routerError, status, upgrade } = record;
-    const isAnswered = appUs !== undefined || status === 101;
-    // Gorouter removes nothing that an app says under this name: only what no app answered is the router's.
+    // An answer that broke off has its status, but no end. Apps may send the header of router errors, too.
+    const isAnswered = appUs !== undefined || (backend !== "" && (status ?? 0) > 0 && (status ?? 0) < 500);
     if (!isAnswered) {
       if (REJECTIONS.has(routerError)) rejectedRequests.inc();
       else countFailure(record);

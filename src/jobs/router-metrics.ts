@@ -26,7 +26,8 @@ export interface RouterMetrics {
   text(): Promise<string>;
 }
 
-const ENVOY_LOG_STATS = "^access_logs\\.open_telemetry_access_log\\.logs_(written|dropped)$";
+/** Those that found no place to wait, and those that the agent did not take in time or at all. */
+const DROPPED = "access_logs.open_telemetry_access_log.logs_dropped";
 
 /** @param router  undefined while it starts. */
 export function routerMetrics(config: RequestMetricsConfig, router: () => MeasuredRouter | undefined): RouterMetrics {
@@ -76,8 +77,8 @@ export function routerMetrics(config: RequestMetricsConfig, router: () => Measur
       set(requestLog.malformedCount, { where: "agent" });
       if (requestLog.lines) set(requestLog.lines.lostCount, { where: "file" });
       // An Envoy that does not answer has said nothing of what it dropped.
-      const stats = await admin.stats(ENVOY_LOG_STATS).catch(() => undefined);
-      for (const [name, value] of stats ?? []) if (name.endsWith("dropped")) set(value, { where: "envoy" });
+      const stats = await admin.stats(`^${DROPPED.replaceAll(".", "\\.")}$`).catch(() => undefined);
+      if (stats) set(stats.get(DROPPED) ?? 0, { where: "envoy" });
     },
   );
   return { count, text: () => registry.metrics() };
