@@ -4,6 +4,7 @@ import { encodeProcess, encodeRoute, type RouteInit } from "../entries/entries.j
 import { type Cluster, Cluster_LbPolicy, ClusterSchema } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
+import type { Route } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { RoutingTable } from "../model/routing-table.js";
 import type { AppTls } from "./app-tls.js";
 import { type CompiledGroup, compileGroup } from "./compile-group.js";
@@ -46,10 +47,10 @@ function localities(compiled: CompiledGroup, cluster: string): readonly string[]
   });
 }
 
-/** "<domains> <path>: <clusters>" for each route, in the order in which Envoy tries them. */
+/** "<domains> <path>: <clusters>" for each route that any request may take, in the order in which Envoy tries them. */
 function routes(compiled: CompiledGroup): readonly string[] {
   return fromBinary(RouteConfigurationSchema, compiled.routes.body).virtualHosts.flatMap(({ domains, routes: list }) =>
-    list.map(({ name, action }) => {
+    list.filter(isForAll).map(({ name, action }) => {
       const target = action.case === "route" ? action.value.clusterSpecifier : undefined;
       const clusters =
         target?.case === "weightedClusters"
@@ -60,6 +61,11 @@ function routes(compiled: CompiledGroup): readonly string[] {
       return `${domains.join(" ")} ${name}: ${clusters}`;
     }),
   );
+}
+
+/** Not one of requests for a certain instance alone. */
+function isForAll({ match }: Route): boolean {
+  return match?.dynamicMetadata.length === 0;
 }
 
 function clusterOf(compiled: CompiledGroup, name: string): Cluster {
@@ -113,6 +119,24 @@ describe("a compiled host", () => {
   it("has a cluster without endpoints when nothing runs", () => {
     const compiled = compile(HOST, { destinations: [to("none")] });
     expect(localities(compiled, `${HOST}|http1`)).toEqual([]);
+  });
+
+  describe("with paths", () => {
+    const path = (name: string, processGuid: string) => ({ path: name, destinations: [to(processGuid)] });
+    const served = (...routesOfHost: RouteInit[]) => [
+      ...new Set(routes(compile(HOST, ...routesOfHost)).map((text) => text.split(" ")[1])),
+    ];
+
+    it("leaves out one where nothing runs below one that serves, and keeps its endpoints as they were", () => {
+      const compiled = compile(HOST, path("", "blue"), path("/a", "none"), path("/a/b", "green"));
+      expect([...new Set(routes(compiled))]).toEqual([`* /a/b: ${HOST}/a/b|http1`, `* /: ${HOST}|http1`]);
+      expect([...compiled.endpoints.keys()].sort()).toEqual([`${HOST}/a/b|http1`, `${HOST}|http1`]);
+    });
+
+    it("leaves out all below one that is kept where nothing runs at any of them", () => {
+      expect(served(path("", "none"), path("/a", "none"), path("/a/b", "none"))).toEqual(["/:"]);
+      expect(served(path("/a", "none"), path("/ab", "none"), path("/a/b", "blue"))).toEqual(["/a/b:", "/ab:", "/a:"]);
+    });
   });
 
   it("dials the port that the destination names", () => {
@@ -179,7 +203,8 @@ describe("balancing", () => {
   const compiled = (loadbalancing: string, hashBalance = "") =>
     compile(HOST, { destinations, options: { loadbalancing, hashHeader: "X-Tenant", hashBalance } });
   const firstAction = (group: CompiledGroup) => {
-    const action = fromBinary(RouteConfigurationSchema, group.routes.body).virtualHosts[0]?.routes[0]?.action;
+    const [host] = fromBinary(RouteConfigurationSchema, group.routes.body).virtualHosts;
+    const action = host?.routes.find(isForAll)?.action;
     if (action?.case !== "route") throw new Error("a route that leads somewhere");
     return action.value;
   };

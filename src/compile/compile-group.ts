@@ -34,15 +34,18 @@ export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | und
   const copyClusters: string[] = [];
   const routesByHost = new Map<string, RdsRoute[]>();
   for (const { host, paths } of hosts) {
-    const routes = paths.filter(isMatchable).flatMap((path) => {
-      const plan = planPath(host, path);
-      copyClusters.push(...plan.copies.map(({ name }) => name));
-      for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
-        clusters.set(pool.name, compileCluster(pool, appTls));
-        endpoints.set(pool.name, compileEndpoints(pool));
-      }
-      return compilePath(path, plan);
-    });
+    const matchable = paths.filter(isMatchable);
+    const routes = matchable
+      .filter((path) => isPreferred(path, matchable))
+      .flatMap((path) => {
+        const plan = planPath(host, path);
+        copyClusters.push(...plan.copies.map(({ name }) => name));
+        for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
+          clusters.set(pool.name, compileCluster(pool, appTls));
+          endpoints.set(pool.name, compileEndpoints(pool));
+        }
+        return compilePath(path, plan);
+      });
     routesByHost.set(host, routes);
   }
   const virtualHosts = hosts.map(({ host }) => ({
@@ -78,6 +81,24 @@ function compileRoutes(
     ignorePortInHostMatching: true,
   });
   return encodeResource(RouteConfigurationSchema, group, routes);
+}
+
+/**
+ * The longest path where something runs is taken, or the shortest of those where nothing does: as on Gorouter. The clusters of
+ * the others are not told that they are empty: requests go to them until Envoy has the routes that leave them out.
+ */
+function isPreferred(route: PathRoute, paths: readonly PathRoute[]): boolean {
+  return isServing(route) || !paths.some(({ path }) => path !== route.path && isWithin(route.path, path));
+}
+
+function isServing({ shares, split }: PathRoute): boolean {
+  const all = [...shares, ...(split?.branches ?? []).flatMap((branch) => branch.shares)];
+  return all.some(({ endpoints }) => endpoints.length > 0);
+}
+
+/** Whether requests of `path` match `prefix`, too. */
+function isWithin(path: string, prefix: string): boolean {
+  return path.startsWith(prefix) && (prefix === "" || path[prefix.length] === "/");
 }
 
 /** No request has these in its path, and Envoy would refuse the whole host for them. */

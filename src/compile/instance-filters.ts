@@ -1,6 +1,6 @@
 /**
  * The Lua by which a request reaches a certain instance, as with Gorouter: the one of its session (`__VCAP_ID__`), or the
- * one that X-CF-APP-INSTANCE or X-CF-PROCESS-INSTANCE names. Requests with nothing of that kind never run it: the
+ * one that X-CF-APP-INSTANCE or X-CF-PROCESS-INSTANCE names; and the mark of requests that an app may get twice. Requests with nothing of that kind never run it: the
  * bootstrap puts it behind a match. Where the instances are, the route's metadata says (instance-index.ts).
  */
 import { CLUSTER_HEADER, INSTANCE_FILTER, INSTANCE_METADATA } from "./names.js";
@@ -23,18 +23,31 @@ export const ANSWERING_INSTANCE_HEADER = "x-cf-mesh-instance";
 /** What an answer of the router itself has. */
 const ROUTER_ERROR_HEADER = "x-cf-routererror";
 
+/** Headers for which `instanceLua` has to run. */
+export const REQUEST_HEADERS = [
+  "x-cf-app-instance",
+  "x-cf-process-instance",
+  "idempotency-key",
+  "x-idempotency-key",
+] as const;
+
 const NEGOTIATE_MAX_AGE_SECONDS = 60;
 
 /** In the request's metadata: the guid of its session's instance. */
 const STICKY = "sticky";
 
-const GUID = `("^" .. string.rep("[0-9a-f]", 8) .. string.rep("%-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]", 3) .. "%-" .. string.rep("[0-9a-f]", 12))`;
+/** When a request that may be sent twice is. */
+const RETRY_REPEATABLE = "reset";
 
-/** For requests with the cookie, or with one of the headers. */
+/** A pattern of Lua that a guid in lower case begins, and that captures it. */
+const HEX = "[0-9a-f]";
+const GUID = `^(${[8, 4, 4, 4, 12].map((digits) => HEX.repeat(digits)).join("%-")})`;
+
+/** For requests with the cookie, or with one of the headers of REQUEST_HEADERS. */
 export function instanceLua({ cookieNames, authNegotiate }: StickySessions): string {
   return `
 local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
-local GUID = ${GUID}
+local GUID = "${GUID}"
 local NO_CACHE = "no-cache, no-store"
 
 local function refuse(handle, status, router_error, cache_control, message)
@@ -53,7 +66,7 @@ local function choose(handle, entry, is_strict)
   handle:setUpstreamOverrideHost(address, is_strict)
   if cluster == "" then return end
   handle:headers():replace("${CLUSTER_HEADER}", cluster)
-  handle:streamInfo():dynamicMetadata():set("${INSTANCE_FILTER}", "cluster", true)
+  handle:streamInfo():dynamicMetadata():set("${INSTANCE_FILTER}", "${INSTANCE_METADATA.knowsCluster}", true)
   handle:clearRouteCache()
 end
 
@@ -139,6 +152,10 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  -- Says that it may be sent twice, whatever its method.
+  if headers:get("idempotency-key") or headers:get("x-idempotency-key") then
+    headers:replace("x-envoy-retry-on", "${RETRY_REPEATABLE}")
+  end
   local instances = handle:metadata():get("${INSTANCE_METADATA.instances}") or ""
   local sticky, must_stick = session_of(headers)
   if sticky ~= nil then

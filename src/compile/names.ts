@@ -32,7 +32,7 @@ export const INSTANCE_FILTER = "cf-mesh.instance";
 export const STICKY_COOKIE_FILTER = "cf-mesh.sticky-cookie";
 
 /** Where the metadata of a route and of a request says what these filters need. */
-export const INSTANCE_METADATA = { instances: "instances", cookiePath: "path" } as const;
+export const INSTANCE_METADATA = { instances: "instances", cookiePath: "path", knowsCluster: "cluster" } as const;
 
 /** The request header by which they name a cluster that they know the instance to be in; never seen by an app. */
 export const CLUSTER_HEADER = "x-cf-mesh-cluster";

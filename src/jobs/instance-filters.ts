@@ -2,6 +2,7 @@
 import {
   ANSWERING_INSTANCE_HEADER,
   instanceLua,
+  REQUEST_HEADERS,
   STICKY_COOKIE,
   stickyCookieLua,
   type StickySessions,
@@ -13,6 +14,7 @@ export function instanceFilters(sessions: StickySessions): InstanceFilters {
   return {
     instance: { name: INSTANCE_FILTER, lua: instanceLua(sessions) },
     stickyCookie: { name: STICKY_COOKIE_FILTER, lua: stickyCookieLua(sessions) },
+    requestHeaders: REQUEST_HEADERS,
     cookieName: STICKY_COOKIE,
     sessionCookieNames: sessions.cookieNames,
     authNegotiate: sessions.authNegotiate,

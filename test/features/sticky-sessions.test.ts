@@ -1,10 +1,16 @@
-import { once } from "node:events";
-import { createServer, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { RequestListener } from "node:http";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { encodeProcess, encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
+import { encodeRegistration } from "../../src/entries/entries.js";
 import { freePort } from "../support/free-port.js";
 import { eventually } from "../support/eventually.js";
+import {
+  destination,
+  Instances,
+  processEntry,
+  routeEntry,
+  type RunningInstance,
+  sampleAnswer,
+} from "../support/instances.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
 
 const SESSION = "JSESSIONID=s1";
@@ -13,7 +19,7 @@ describe("sticky sessions", () => {
   let mesh: TestRouter;
   /** With all of Gorouter's switches on. */
   let strict: TestRouter;
-  const servers: Server[] = [];
+  const instances = new Instances();
 
   beforeAll(async () => {
     [mesh, strict] = await Promise.all([
@@ -25,61 +31,26 @@ describe("sticky sessions", () => {
   });
   afterAll(async () => {
     await Promise.all([mesh.stop(), strict.stop()]);
-    for (const server of servers) {
-      server.close();
-      server.closeAllConnections();
-    }
+    instances.close();
   });
 
-  /** Answers with its name; sets the cookies that the header "x-set" asks for, one a line, and other headers. */
-  async function instance(name: string): Promise<number> {
-    const server = createServer((request, response: ServerResponse) => {
-      const cookies = request.headers["x-set"];
+  /** Sets the cookies that the header "x-set" asks for, and demands the authorization that "x-challenge" names. */
+  const listener =
+    (guid: string): RequestListener =>
+    (request, response) => {
+      const { "x-set": cookies, "x-challenge": challenge } = request.headers;
       if (typeof cookies === "string") response.setHeader("set-cookie", cookies.split("|"));
-      const challenge = request.headers["x-challenge"];
       if (typeof challenge === "string") response.setHeader("www-authenticate", challenge);
-      response.end(JSON.stringify({ app: name, headers: request.headers }));
-    });
-    servers.push(server);
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    return (server.address() as AddressInfo).port;
-  }
-
-  interface Running {
-    readonly guid: string;
-    readonly port: number;
-  }
-  const running = (...guids: string[]) =>
-    Promise.all(guids.map(async (guid) => ({ guid, port: await instance(guid) })));
-  const process = (name: string, instances: readonly Running[]) => ({
-    key: `process.bbs.${name}`,
-    value: encodeProcess({
-      processGuid: name,
-      instances: instances.map(({ guid, port }, index) => ({
-        guid,
-        index,
-        address: "127.0.0.1",
-        ports: [{ containerPort: 8080, hostPort: port }],
-      })),
-    }),
-  });
-  const route = (name: string, path = "") => ({
-    key: `route.cc.${name}`,
-    value: encodeRoute({
-      guid: name,
-      host: `${name}.example.com`,
-      path,
-      destinations: [{ processGuid: name, port: 8080, protocol: "http1" }],
-    }),
-  });
+      response.end(sampleAnswer(guid, request));
+    };
+  const start = (...guids: string[]) => instances.startAll(guids, listener);
 
   /** An app with three instances, "<name>-0" to "<name>-2", that serves. */
-  async function app(name: string, path = "", router = mesh): Promise<readonly Running[]> {
-    const instances = await running(`${name}-0`, `${name}-1`, `${name}-2`);
-    await router.log.append([route(name, path), process(name, instances)]);
+  async function app(name: string, path = "", router = mesh): Promise<readonly RunningInstance[]> {
+    const running = await start(`${name}-0`, `${name}-1`, `${name}-2`);
+    await router.log.append([routeEntry(name, { path }), processEntry(name, running)]);
     await eventually(async () => (await router.client.get(`${name}.example.com`, path || "/")).status === 200);
-    return instances;
+    return running;
   }
 
   interface Asked {
@@ -136,16 +107,19 @@ describe("sticky sessions", () => {
     if (!first || !second) throw new Error("an app has three instances");
     const cookie = `${SESSION}; __VCAP_ID__=gone-2`;
     expect((await ask("gone", { cookie })).app).toBe("gone-2");
-    await mesh.log.append([process("gone", [first, second])]);
+    await mesh.log.append([processEntry("gone", [first, second])]);
     await eventually(async () => (await ask("gone", { cookie })).app !== "gone-2");
     const moved = await ask("gone", { cookie });
     expect(moved.cookies).toEqual([`__VCAP_ID__=${moved.app}; Path=/; HttpOnly`]);
   });
 
   it("go on with another instance when theirs takes no connection", async () => {
-    const [first] = await running("dead-0");
+    const [first] = await start("dead-0");
     if (!first) throw new Error("an instance was started");
-    await mesh.log.append([route("dead"), process("dead", [first, { guid: "dead-1", port: await freePort() }])]);
+    await mesh.log.append([
+      routeEntry("dead"),
+      processEntry("dead", [first, { guid: "dead-1", port: await freePort() }]),
+    ]);
     await eventually(async () => (await ask("dead")).status === 200);
     for (const method of ["GET", "POST"]) {
       const answer = await mesh.client.get("dead.example.com", "/", {
@@ -189,27 +163,15 @@ describe("sticky sessions", () => {
   });
 
   it("win over the weights of a route, and over hashing", async () => {
-    const instances = await running("heavy", "light");
-    const [heavy, light] = instances;
+    const [heavy, light] = await start("heavy", "light");
     if (!heavy || !light) throw new Error("two instances were started");
-    const destination = (processGuid: string, weight: number) => ({
-      processGuid,
-      weight,
-      port: 8080,
-      protocol: "http1",
-    });
     await mesh.log.append([
-      {
-        key: "route.cc.weighted",
-        value: encodeRoute({
-          guid: "weighted",
-          host: "weighted.example.com",
-          options: { loadbalancing: "hash", hashHeader: "x-tenant" },
-          destinations: [destination("heavy", 99), destination("light", 1)],
-        }),
-      },
-      process("heavy", [heavy]),
-      process("light", [light]),
+      routeEntry("weighted", {
+        options: { loadbalancing: "hash", hashHeader: "x-tenant" },
+        destinations: [destination("heavy", { weight: 99 }), destination("light", { weight: 1 })],
+      }),
+      processEntry("heavy", [heavy]),
+      processEntry("light", [light]),
     ]);
     await eventually(async () => (await ask("weighted")).status === 200);
     const answers = await times(10, () =>
@@ -219,9 +181,9 @@ describe("sticky sessions", () => {
   });
 
   it("reach instances that are known from NATS alone", async () => {
-    const instances = await running("nats-0", "nats-1");
+    const running = await start("nats-0", "nats-1");
     await mesh.log.append(
-      instances.map(({ guid, port }) => ({
+      running.map(({ guid, port }) => ({
         key: `registration.nats.${guid}`,
         value: encodeRegistration({
           host: "nats.example.com",

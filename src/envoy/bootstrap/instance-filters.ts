@@ -7,7 +7,9 @@ export interface InstanceFilters {
   readonly instance: LuaFilter;
   /** Tells a client with a session its instance. */
   readonly stickyCookie: LuaFilter;
-  /** The cookie that names the instance. */
+  /** Headers that `instance` acts on. */
+  readonly requestHeaders: readonly string[];
+  /** The cookie that names the instance, and that it acts on as well. */
   readonly cookieName: string;
   /** Cookies of apps that make a session. */
   readonly sessionCookieNames: readonly string[];
@@ -24,9 +26,6 @@ interface LuaFilter {
   readonly lua: string;
 }
 
-/** Headers by which a client names an instance. */
-const ADDRESSING_HEADERS = ["x-cf-app-instance", "x-cf-process-instance"];
-
 export function instanceFilters(options: InstanceFilters) {
   const { instance, stickyCookie, cookieName, sessionCookieNames, authNegotiate } = options;
   const hadSession = requestHeader("cookie", { contains: `${cookieName}=` });
@@ -41,7 +40,7 @@ export function instanceFilters(options: InstanceFilters) {
   return [
     filterWhere(instance.name, lua(instance), [
       hadSession,
-      ...ADDRESSING_HEADERS.map((name) => requestHeader(name, "any")),
+      ...options.requestHeaders.map((name) => requestHeader(name, "any")),
     ]),
     filterWhere(stickyCookie.name, lua(stickyCookie), [hadSession, ...makesSession]),
     // Answers pass the filters from the last to the first.
