@@ -8,7 +8,7 @@ import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
 import type { AppTls } from "./app-tls.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
 import { compilePath, defaultRetryPolicy } from "./compile-path.js";
-import { CLUSTER_HEADER, SCOPE_HEADER, SEARCH_FILTERS } from "./names.js";
+import { SEARCH_FILTERS } from "./names.js";
 import { planPath } from "./plan-path.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
@@ -24,9 +24,6 @@ export interface CompiledGroup {
 const FILTERS_OFF: Record<string, Any> = Object.fromEntries(
   SEARCH_FILTERS.map((filter) => [filter, anyPack(FilterConfigSchema, create(FilterConfigSchema, { disabled: true }))]),
 );
-/** What Envoy adds for itself, and apps behind Gorouter never saw. */
-const HEADERS_TO_REMOVE = [SCOPE_HEADER, CLUSTER_HEADER, "x-envoy-external-address", "x-envoy-expected-rq-timeout-ms"];
-
 /** `appTls`: undefined for a router that can't check the certificates of apps. */
 export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | undefined): CompiledGroup {
   const clusters = new Map<string, EncodedResource>();
@@ -76,7 +73,6 @@ function compileRoutes(
   const routes = create(RouteConfigurationSchema, {
     name: group,
     virtualHosts,
-    requestHeadersToRemove: HEADERS_TO_REMOVE,
     typedPerFilterConfig: FILTERS_OFF,
     ignorePortInHostMatching: true,
   });

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { MeshError } from "../lib/errors.js";
+import { HttpSchema } from "./router-http.js";
 import { parseConfig, readConfig, requireFiles } from "./config.js";
 
 const MINIMAL = { log: { directory: "/var/lib/cf-mesh/log" }, router: { runDirectory: "/run/cf-mesh" } };
@@ -32,6 +33,7 @@ describe("the configuration", () => {
         sweepIntervalMs: 30_000,
         orphanTimeoutMs: 60_000,
         staleAfterMs: 60_000,
+        http: HttpSchema.parse({}),
         stickySessions: { cookieNames: ["JSESSIONID"], secureCookies: false, authNegotiate: false },
         requestMetrics: { enabled: true, apps: 0, routes: 0 },
       },

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { SEARCH_FILTER_LUA } from "../compile/filters.js";
-import { SCOPE_HEADER, SEARCH_FILTERS } from "../compile/names.js";
+import { SEARCH_FILTERS } from "../compile/names.js";
 import type { RouterConfig } from "../config/router.js";
 import { bootstrap } from "../envoy/bootstrap/bootstrap.js";
 import { type Envoy, superviseEnvoy } from "../envoy/envoy.js";
@@ -14,6 +14,8 @@ import { type RouteProblem, RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
 import { type AccessLog, type AccessLogStatus, startAccessLog } from "./access-log.js";
 import { readRouterTls } from "./app-tls.js";
+import { readErrorPages } from "./error-pages.js";
+import { httpOptions } from "./http-options.js";
 import { instanceFilters } from "./instance-filters.js";
 import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
@@ -70,6 +72,7 @@ export async function startRouter(
   await mkdir(config.runDirectory, { recursive: true, mode: 0o700 });
   const { path: envoyPath } = await findEnvoy(config.envoyPath === undefined ? {} : { path: config.envoyPath });
   const { appTls, secrets } = await readRouterTls(config.backends);
+  const errorPages = await readErrorPages(config.http.errorPages);
   const table = new RoutingTable({
     dialsTls: appTls !== undefined,
     ...(config.sharding && { sharding: config.sharding }),
@@ -143,7 +146,7 @@ export async function startRouter(
         listenPort: config.port,
         adminSocketPath,
         xdsSocketPath,
-        scopeHeader: SCOPE_HEADER,
+        ...httpOptions(config.http, errorPages),
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
         instances: instanceFilters(config.stickySessions),
         secrets,

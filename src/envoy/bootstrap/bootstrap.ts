@@ -8,6 +8,7 @@ import { ACCESS_LOG_CLUSTER, ADS, XDS_CLUSTER } from "./json.js";
 import { listener } from "./listener.js";
 import type { BootstrapOptions } from "./options.js";
 import { secret } from "./secrets.js";
+import { collectorCluster } from "./tracing.js";
 
 /** Prefixes of the statistics that are kept: those whose number does not grow with the routes. */
 const STATS = [
@@ -59,7 +60,11 @@ function bootstrapJson(options: BootstrapOptions) {
     },
     static_resources: {
       secrets: options.secrets.map(secret),
-      clusters: [xdsCluster(options.xdsSocketPath), ...accessLogClusters(options.accessLog)],
+      clusters: [
+        xdsCluster(options.xdsSocketPath),
+        ...accessLogClusters(options.accessLog),
+        ...(options.spans ? [collectorCluster(options.spans)] : []),
+      ],
       listeners: [listener(options)],
     },
   };

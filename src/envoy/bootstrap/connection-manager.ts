@@ -1,62 +1,83 @@
 /** What is done with each request, from its headers to its route. */
 import { accessLog } from "./access-log.js";
+import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
 import type { BootstrapOptions } from "./options.js";
 import { ON_DEMAND_TIMEOUT, onDemandFilter, searchFilter } from "./search-filters.js";
+import { traceHeaderFilters, tracing } from "./tracing.js";
 
-export function connectionManager({ scopeHeader, search, instances, ...options }: BootstrapOptions) {
+/** Offers that a server may pass over, and every server does: the request is served as it is. */
+const IGNORED_UPGRADES = [
+  { exact: "h2c", ignore_case: true },
+  { prefix: "TLS/", ignore_case: true },
+];
+
+export function connectionManager(options: BootstrapOptions) {
+  const { search, instances, headers, http } = options;
   return {
     stat_prefix: "router",
     access_log: accessLog(options.accessLog),
     codec_type: "AUTO",
     use_remote_address: true,
+    // With one hop a client's X-Forwarded-Proto is kept, with none it is replaced.
+    xff_num_trusted_hops: headers.forwardedProto === "sanitize" ? 0 : 1,
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
-    common_http_protocol_options: { idle_timeout: "900s" },
+    common_http_protocol_options: {
+      idle_timeout: milliseconds(http.idleTimeoutMs),
+      max_headers_count: http.maxRequestHeaders,
+    },
+    ...(http.requestHeadersTimeoutMs > 0 && { request_headers_timeout: milliseconds(http.requestHeadersTimeoutMs) }),
+    max_request_headers_kb: http.maxRequestHeaderKb,
     // Bounds the wait for routes, which Envoy has no time limit for: a request that has its route takes the route's own,
     // which is none.
     stream_idle_timeout: ON_DEMAND_TIMEOUT,
-    http_protocol_options: { accept_http_10: true },
-    upgrade_configs: [{ upgrade_type: "websocket" }],
-    early_header_mutation_extensions: [
-      {
-        name: "envoy.http.early_header_mutation.header_mutation",
-        typed_config: {
-          "@type": type("extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"),
-          mutations: [
-            {
-              append: {
-                header: { key: scopeHeader, value: "%REQ(:authority)%" },
-                // Whatever a client sends under this name counts for nothing.
-                append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
-              },
-            },
-          ],
-        },
-      },
-    ],
+    http_protocol_options: { accept_http_10: true, ignore_http_11_upgrade: IGNORED_UPGRADES },
+    http2_protocol_options: { allow_connect: true },
+    upgrade_configs: http.upgradeTypes.map((upgrade_type) => ({ upgrade_type })),
+    // The app says whether it wants the body.
+    proxy_100_continue: true,
+    early_header_mutation_extensions: [earlyHeaderMutation(headers)],
     scoped_routes: {
       name: "cf-mesh",
       // The host without its port.
       scope_key_builder: {
-        fragments: [{ header_value_extractor: { name: scopeHeader, element_separator: ":", index: 0 } }],
+        fragments: [{ header_value_extractor: { name: headers.scopeHeader, element_separator: ":", index: 0 } }],
       },
       rds_config_source: ADS,
       scoped_rds: { scoped_rds_config_source: ADS },
     },
     http_filters: [
+      // The search filters' place in this list does not matter to those before them: they see no route.
+      responseHeaderFilter(headers),
+      ...rareResponseHeaders(headers),
+      ...traceHeaderFilters(options.traceHeaders),
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),
       ...search.slice(1).map(searchFilter),
       ...instanceFilters(instances),
       {
         name: "envoy.filters.http.router",
-        typed_config: { "@type": type("extensions.filters.http.router.v3.Router") },
+        typed_config: {
+          "@type": type("extensions.filters.http.router.v3.Router"),
+          suppress_envoy_headers: true,
+          upstream_http_filters: [
+            upstreamHeaderMutation(headers),
+            {
+              name: "envoy.filters.http.upstream_codec",
+              typed_config: { "@type": type("extensions.filters.http.upstream_codec.v3.UpstreamCodec") },
+            },
+          ],
+        },
       },
     ],
-    local_reply_config: { mappers: localReplies() },
+    ...(options.spans && tracing(options.spans)),
+    local_reply_config: { mappers: localReplies(options.localReplies) },
   };
 }
+
+const MS_PER_SECOND = 1_000;
+const milliseconds = (ms: number) => `${ms / MS_PER_SECOND}s`;

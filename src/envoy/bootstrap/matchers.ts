@@ -5,6 +5,7 @@ import { type } from "./json.js";
 export type HeaderValue =
   | { readonly contains: string; readonly ignore_case?: boolean }
   | { readonly prefix: string; readonly ignore_case?: boolean }
+  | { readonly exact: string }
   | "any";
 
 export const requestHeader = (name: string, value: HeaderValue) => header("HttpRequestHeaderMatchInput", name, value);

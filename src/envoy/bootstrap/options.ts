@@ -1,8 +1,12 @@
 /** What the agent tells Envoy's bootstrap. */
+import type { HttpOptions } from "./http.js";
+import type { HeaderOptions } from "./headers.js";
 import type { InstanceFilters } from "./instance-filters.js";
 import type { AccessLogOptions } from "./access-log.js";
+import type { LocalReplyOptions } from "./local-replies.js";
 import type { SearchFilter } from "./search-filters.js";
 import type { Secret } from "./secrets.js";
+import type { Spans, TraceHeaders } from "./tracing.js";
 
 export interface BootstrapOptions {
   readonly nodeId: string;
@@ -12,8 +16,12 @@ export interface BootstrapOptions {
   readonly adminSocketPath: string;
   /** Unix socket of the agent's xDS server. */
   readonly xdsSocketPath: string;
-  /** The request header that carries the scope's key within Envoy. */
-  readonly scopeHeader: string;
+  readonly http: HttpOptions;
+  readonly headers: HeaderOptions;
+  readonly localReplies: LocalReplyOptions;
+  readonly traceHeaders: TraceHeaders;
+  /** undefined: the router makes none. */
+  readonly spans: Spans | undefined;
   /** In the order in which they run; the second place is kept for fetching what the exact host lacks. */
   readonly search: readonly SearchFilter[];
   /** How requests reach a certain instance. */

@@ -1,0 +1,25 @@
+/** What the bootstrap is told of HTTP, from the configuration. */
+import { CLUSTER_HEADER, IDENTITY_NAMESPACE, SCOPE_HEADER } from "../compile/names.js";
+import type { HttpConfig } from "../config/router-http.js";
+import type { ErrorPages } from "../envoy/bootstrap/error-pages.js";
+import type { BootstrapOptions } from "../envoy/bootstrap/options.js";
+
+type HttpParts = Pick<BootstrapOptions, "headers" | "http" | "localReplies" | "spans" | "traceHeaders">;
+
+export function httpOptions(config: HttpConfig, errorPages: ErrorPages): HttpParts {
+  const { emptyPoolStatus, forwardedProto, responses, spans, traceHeaders, traceKey } = config;
+  return {
+    http: config,
+    headers: {
+      scopeHeader: SCOPE_HEADER,
+      innerHeaders: [CLUSTER_HEADER],
+      identityNamespace: IDENTITY_NAMESPACE,
+      forwardedProto,
+      responses,
+      traceKey,
+    },
+    localReplies: { emptyPoolStatus, errorPages },
+    traceHeaders: { ...traceHeaders, w3cTenantId: traceHeaders.w3cTenantId },
+    spans,
+  };
+}
