@@ -183,9 +183,9 @@ describe("the access log", () => {
           return stuck.router.status.requestLog?.lines?.lastError === undefined;
         });
         for (;;) {
-          const { value, done } = await lines.next();
-          if (done === true) throw new Error("the pipe ended");
-          const line = JSON.parse(value) as Record<string, unknown>;
+          const next = await lines.next();
+          if (next.done === true) throw new Error("the pipe ended");
+          const line = JSON.parse(next.value) as Record<string, unknown>;
           expect(line).toMatchObject({ host: HOST, app_id: APP, status: 200 });
           if (String(line["uri"]).startsWith("/read")) {
             expect(line["uri"]).toBe("/read?hash=e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4");
