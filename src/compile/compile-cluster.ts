@@ -9,8 +9,10 @@ import { HttpProtocolOptionsSchema } from "../gen/envoy/extensions/upstreams/htt
 import type { Balancing } from "../model/balancing.js";
 import type { Endpoint } from "../model/endpoints.js";
 import type { Share, UpstreamProtocol } from "../model/shares.js";
-import { type AppTls, tlsSocketMatches } from "./app-tls.js";
+import { tlsSocketMatches } from "./app-tls.js";
 import { endpointMetadata } from "./endpoint-metadata.js";
+import { FAILED_ENDPOINTS_LB, OUTLIER_DETECTION, OVERPROVISIONING_FACTOR } from "./failed-endpoints.js";
+import type { CompileOptions } from "./options.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
 /** The shares of a place that speak one protocol: one cluster. */
@@ -35,16 +37,23 @@ const PERCENT = 100;
 const LEAST_CONNECTION_CHOICES = 8;
 
 const ADS = fromJson(ConfigSourceSchema, { ads: {}, resourceApiVersion: "V3" });
-const CIRCUIT_BREAKERS = create(CircuitBreakersSchema, {
-  thresholds: [
-    {
-      maxConnections: UNLIMITED,
-      maxPendingRequests: UNLIMITED,
-      maxRequests: UNLIMITED,
-      maxRetries: UNLIMITED,
-    },
-  ],
-});
+const THRESHOLDS = {
+  maxConnections: UNLIMITED,
+  maxPendingRequests: UNLIMITED,
+  maxRequests: UNLIMITED,
+  maxRetries: UNLIMITED,
+};
+
+/** How many requests may wait for a connection, for each connection that one endpoint may have. */
+const WAITING_PER_CONNECTION = 2;
+
+function circuitBreakers(maxConnectionsPerBackend: number) {
+  if (maxConnectionsPerBackend === 0) return create(CircuitBreakersSchema, { thresholds: [THRESHOLDS] });
+  return create(CircuitBreakersSchema, {
+    thresholds: [{ ...THRESHOLDS, maxPendingRequests: maxConnectionsPerBackend * WAITING_PER_CONNECTION }],
+    perHostThresholds: [{ maxConnections: maxConnectionsPerBackend }],
+  });
+}
 const HTTP2 = {
   "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": anyPack(
     HttpProtocolOptionsSchema,
@@ -58,14 +67,16 @@ const HTTP2 = {
 };
 
 /** Depends on nothing that comes and goes with endpoints: Envoy would close the connections of a cluster that changed. */
-export function compileCluster({ name, protocol, balancing }: Pool, appTls: AppTls | undefined): EncodedResource {
+export function compileCluster({ name, protocol, balancing }: Pool, options: CompileOptions): EncodedResource {
+  const { appTls, maxConnectionsPerBackend } = options;
   const message = create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
     edsClusterConfig: { edsConfig: ADS },
     connectTimeout: create(DurationSchema, { seconds: CONNECT_TIMEOUT_SECONDS }),
     ...loadBalancing(balancing),
-    circuitBreakers: CIRCUIT_BREAKERS,
+    circuitBreakers: circuitBreakers(maxConnectionsPerBackend),
+    outlierDetection: OUTLIER_DETECTION,
     typedExtensionProtocolOptions: protocol === "http2" ? HTTP2 : {},
     transportSocketMatches: appTls ? tlsSocketMatches(appTls) : [],
   });
@@ -73,15 +84,18 @@ export function compileCluster({ name, protocol, balancing }: Pool, appTls: AppT
 }
 
 function loadBalancing(balancing: Balancing) {
-  const localityConfigSpecifier = { case: "localityWeightedLbConfig", value: {} } as const;
+  const commonLbConfig = {
+    localityConfigSpecifier: { case: "localityWeightedLbConfig", value: {} } as const,
+    ...FAILED_ENDPOINTS_LB,
+  };
   switch (balancing.algorithm) {
     case "round-robin":
-      return { lbPolicy: Cluster_LbPolicy.ROUND_ROBIN, commonLbConfig: { localityConfigSpecifier } };
+      return { lbPolicy: Cluster_LbPolicy.ROUND_ROBIN, commonLbConfig };
     case "least-connection":
       return {
         lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
         lbConfig: { case: "leastRequestLbConfig", value: { choiceCount: LEAST_CONNECTION_CHOICES } } as const,
-        commonLbConfig: { localityConfigSpecifier },
+        commonLbConfig,
       };
     case "hash": {
       const { balance } = balancing;
@@ -89,7 +103,7 @@ function loadBalancing(balancing: Balancing) {
         lbPolicy: Cluster_LbPolicy.MAGLEV,
         lbConfig: { case: "maglevLbConfig", value: { tableSize: MAGLEV_TABLE_SIZE } } as const,
         commonLbConfig: {
-          localityConfigSpecifier,
+          ...commonLbConfig,
           ...(balance !== undefined && {
             consistentHashingLbConfig: { hashBalanceFactor: Math.round(balance * PERCENT) },
           }),
@@ -101,18 +115,43 @@ function loadBalancing(balancing: Balancing) {
 
 /**
  * One locality for each share: Envoy first picks a locality by its weight, then one of its endpoints, so a share is exact
- * whatever the number of endpoints.
+ * whatever the number of endpoints. A pool of one share may have another locality for its endpoints of other zones.
  */
-export function compileEndpoints({ name, shares }: Pool): EncodedResource {
+export function compileEndpoints(pool: Pool, { preferredZone }: CompileOptions): EncodedResource {
+  const { name } = pool;
   const message = create(ClusterLoadAssignmentSchema, {
     clusterName: name,
-    endpoints: shares.map((share) => ({
-      locality: { subZone: share.name },
+    policy: { overprovisioningFactor: OVERPROVISIONING_FACTOR },
+    endpoints: localitiesOf(pool, preferredZone).map(({ priority, share }) => ({
+      locality: { zone: priority === 0 ? "" : "others", subZone: share.name },
+      priority,
       loadBalancingWeight: share.weight,
       lbEndpoints: share.endpoints.map(compileEndpoint),
     })),
   });
   return encodeResource(ClusterLoadAssignmentSchema, name, message);
+}
+
+interface PlacedShare {
+  readonly share: Share;
+  /** Envoy takes the second while none of the first is left. */
+  readonly priority: 0 | 1;
+}
+
+/** Where shares are to hold, they hold over all zones; and a hash finds its endpoint in any. */
+function localitiesOf({ shares, balancing }: Pool, preferredZone: string | undefined): readonly PlacedShare[] {
+  const [only] = shares;
+  if (preferredZone === undefined || !only || shares.length > 1 || balancing.algorithm === "hash") {
+    return shares.map((share) => ({ share, priority: 0 }));
+  }
+  const isNear = ({ availabilityZone }: Endpoint) => availabilityZone === preferredZone;
+  const near = only.endpoints.filter(isNear);
+  const far = only.endpoints.filter((endpoint) => !isNear(endpoint));
+  if (near.length === 0 || far.length === 0) return [{ share: only, priority: 0 }];
+  return [
+    { share: { ...only, endpoints: near }, priority: 0 },
+    { share: { ...only, endpoints: far }, priority: 1 },
+  ];
 }
 
 function compileEndpoint({ address, port, tls, identity }: Endpoint) {

@@ -10,6 +10,7 @@ import type { AppTls } from "./app-tls.js";
 import { type CompiledGroup, compileGroup } from "./compile-group.js";
 
 const HOST = "shop.example.com";
+const OPTIONS = { maxAttempts: 3, maxConnectionsPerBackend: 0, preferredZone: undefined };
 const to = (processGuid: string, weight = 0, protocol = "http1") => ({ processGuid, weight, port: 8080, protocol });
 
 /** A table with these routes; "blue" has one instance, "green" three, "none" has none. */
@@ -30,7 +31,7 @@ function compile(group: string, ...routes: RouteInit[]): CompiledGroup {
   ]);
   const routesOfGroup = table.group(group);
   if (!routesOfGroup) throw new Error(`no group ${group}`);
-  return compileGroup(routesOfGroup, undefined);
+  return compileGroup(routesOfGroup, { ...OPTIONS, appTls: undefined });
 }
 
 /** "<locality> <weight>: <ports>" for each locality of a cluster. */
@@ -249,7 +250,7 @@ describe("TLS to apps", () => {
     ]);
     const group = table.group(HOST);
     if (!group) throw new Error("no group");
-    return compileGroup(group, appTls);
+    return compileGroup(group, { ...OPTIONS, appTls });
   };
   const cluster = (group: CompiledGroup) => group.clusters.get(`${HOST}|http1`);
   const endpoints = (group: CompiledGroup) => {

@@ -5,10 +5,10 @@ import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.
 import { FilterConfigSchema, type Route as RdsRoute } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { isWildcard, wildcardsAbove } from "../model/hosts.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
-import type { AppTls } from "./app-tls.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
 import { compilePath, defaultRetryPolicy } from "./compile-path.js";
 import { SEARCH_FILTERS } from "./names.js";
+import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
@@ -24,8 +24,7 @@ export interface CompiledGroup {
 const FILTERS_OFF: Record<string, Any> = Object.fromEntries(
   SEARCH_FILTERS.map((filter) => [filter, anyPack(FilterConfigSchema, create(FilterConfigSchema, { disabled: true }))]),
 );
-/** `appTls`: undefined for a router that can't check the certificates of apps. */
-export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | undefined): CompiledGroup {
+export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOptions): CompiledGroup {
   const clusters = new Map<string, EncodedResource>();
   const endpoints = new Map<string, EncodedResource>();
   const copyClusters: string[] = [];
@@ -38,10 +37,10 @@ export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | und
         const plan = planPath(host, path);
         copyClusters.push(...plan.copies.map(({ name }) => name));
         for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
-          clusters.set(pool.name, compileCluster(pool, appTls));
-          endpoints.set(pool.name, compileEndpoints(pool));
+          clusters.set(pool.name, compileCluster(pool, options));
+          endpoints.set(pool.name, compileEndpoints(pool, options));
         }
-        return compilePath(path, plan);
+        return compilePath(path, plan, options);
       });
     routesByHost.set(host, routes);
   }
@@ -53,7 +52,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, appTls: AppTls | und
     routes: isWildcard(host)
       ? [host, ...wildcardsAbove(host)].flatMap((name) => routesByHost.get(name) ?? [])
       : (routesByHost.get(host) ?? []),
-    retryPolicy: defaultRetryPolicy(),
+    retryPolicy: defaultRetryPolicy(options),
   }));
   return { routes: compileRoutes(group, virtualHosts), clusters, endpoints, copyClusters };
 }

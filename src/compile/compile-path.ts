@@ -13,20 +13,19 @@ import type { CohortCookie, RouteWishes } from "../model/annotations.js";
 import type { Balancing } from "../model/balancing.js";
 import type { PathRoute } from "../model/routing-table.js";
 import { CLUSTER_HEADER, INSTANCE_FILTER, INSTANCE_METADATA } from "./names.js";
+import type { CompileOptions } from "./options.js";
 import { routeMetadata } from "./route-metadata.js";
 import type { PathPlan, RequestCondition, WeightedPool } from "./plan-path.js";
 
 /** Longest time a request may take, as on Gorouter. Connections that were upgraded (WebSocket) have no limit. */
 const REQUEST_TIMEOUT_MS = 900_000;
 
-/** Attempts at a request, each at an instance that was not tried yet. */
-const ATTEMPTS = 3;
 const RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request";
 /** For requests that may be sent twice: no effect by their method, and without a body. */
 const RETRY_SAFE = `${RETRY_UNSENT},reset`;
 
 /** For methods that may be sent again, then for the others; of each branch. */
-export function compilePath(route: PathRoute, { branches, copies }: PathPlan): RdsRoute[] {
+export function compilePath(route: PathRoute, { branches, copies }: PathPlan, options: CompileOptions): RdsRoute[] {
   const { path, balancing, wishes, split } = route;
   const pathSpecifier: RouteMatch["pathSpecifier"] =
     path === "" ? { case: "prefix", value: "/" } : { case: "pathSeparatedPrefix", value: path };
@@ -56,7 +55,7 @@ export function compilePath(route: PathRoute, { branches, copies }: PathPlan): R
       create(RouteSchema, {
         ...common,
         match: { ...matching, headers: [...matching.headers, ...(isSafe ? SAFE_METHODS : [])] },
-        action: { case: "route", value: { ...action, ...retries(wishes, isSafe) } },
+        action: { case: "route", value: { ...action, ...retries(wishes, isSafe, options) } },
       }),
     );
     if (action.clusterSpecifier.case === "cluster") return routes;
@@ -80,17 +79,21 @@ const KNOWS_CLUSTER = create(MetadataMatcherSchema, {
 });
 
 /** What a virtual host does with requests whose route says nothing else: those that may have effects. */
-export function defaultRetryPolicy() {
-  return retryPolicy({ retryOn: RETRY_UNSENT, attempts: ATTEMPTS });
+export function defaultRetryPolicy(options: CompileOptions) {
+  return retryPolicy({ retryOn: RETRY_UNSENT, attempts: options.maxAttempts }, options);
 }
 
-function retries({ attempts = ATTEMPTS, retryOn }: RouteWishes, isSafe: boolean) {
-  if (!isSafe) return attempts === ATTEMPTS ? {} : { retryPolicy: retryPolicy({ retryOn: RETRY_UNSENT, attempts }) };
-  if (!retryOn) return { retryPolicy: retryPolicy({ retryOn: RETRY_SAFE, attempts }) };
+function retries({ attempts, retryOn }: RouteWishes, isSafe: boolean, options: CompileOptions) {
+  const most = attempts ?? options.maxAttempts;
+  const policy = (retries: Omit<Retries, "attempts">) => ({
+    retryPolicy: retryPolicy({ ...retries, attempts: most }, options),
+  });
+  if (!isSafe) return attempts === undefined ? {} : policy({ retryOn: RETRY_UNSENT });
+  if (!retryOn) return policy({ retryOn: RETRY_SAFE });
   const statuses = retryOn.filter((condition) => typeof condition === "number");
   const words = retryOn.filter((condition) => typeof condition === "string");
   const conditions = [RETRY_UNSENT, ...words, ...(statuses.length > 0 ? ["retriable-status-codes"] : [])];
-  return { retryPolicy: retryPolicy({ retryOn: conditions.join(","), attempts, statuses }) };
+  return policy({ retryOn: conditions.join(","), statuses });
 }
 
 interface Retries {
@@ -99,17 +102,32 @@ interface Retries {
   readonly statuses?: readonly number[];
 }
 
-function retryPolicy({ retryOn, attempts, statuses = [] }: Retries) {
+/** Each attempt is at an endpoint that was not tried yet, while there is one. */
+function retryPolicy({ retryOn, attempts, statuses = [] }: Retries, { preferredZone }: CompileOptions) {
   return create(RetryPolicySchema, {
     retryOn,
     numRetries: attempts - 1,
     retriableStatusCodes: [...statuses],
     retryHostPredicate: [PREVIOUS_HOSTS],
+    ...(preferredZone !== undefined && { retryPriority: OTHER_ZONES }),
     hostSelectionRetryMaxAttempts: 5n,
     // The default pause is up to 25 ms; another instance is another chance at once.
     retryBackOff: { baseInterval: milliseconds(1), maxInterval: milliseconds(10) },
   });
 }
+
+/** The zone whose endpoint failed is not tried again while there is another. */
+const OTHER_ZONES = {
+  name: "envoy.retry_priorities.previous_priorities",
+  configType: {
+    case: "typedConfig" as const,
+    value: {
+      typeUrl: "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+      // update_frequency: 1
+      value: new Uint8Array([0x08, 1]),
+    },
+  },
+};
 
 const PREVIOUS_HOSTS = {
   name: "envoy.retry_host_predicates.previous_hosts",

@@ -34,6 +34,7 @@ describe("the configuration", () => {
         orphanTimeoutMs: 60_000,
         staleAfterMs: 60_000,
         http: HttpSchema.parse({}),
+        balancing: { algorithm: "round-robin", azPreference: "none", maxAttempts: 3, maxConnectionsPerBackend: 0 },
         stickySessions: { cookieNames: ["JSESSIONID"], secureCookies: false, authNegotiate: false },
         requestMetrics: { enabled: true, apps: 0, routes: 0 },
       },

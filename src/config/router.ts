@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { address, durationMs, file, port } from "./fields.js";
 import { HttpSchema } from "./router-http.js";
-import { StickySessionsSchema } from "./router-balancing.js";
+import { BalancingSchema, StickySessionsSchema } from "./router-balancing.js";
 import { AccessLogSchema, RequestMetricsSchema } from "./router-access-log.js";
 
 const BackendsSchema = z
@@ -70,6 +70,7 @@ export const RouterSchema = z.strictObject({
     .default(60_000)
     .describe("after so long without hearing from the log, the router says that it may be stale; it serves on"),
   http: HttpSchema.prefault({}).describe("how the router speaks HTTP with clients and apps"),
+  balancing: BalancingSchema.prefault({}).describe("how requests find an instance"),
   stickySessions: StickySessionsSchema.prefault({}).describe("which requests go to the instance of their session"),
   accessLog: AccessLogSchema.optional().describe("a line for each request; none when left out"),
   requestMetrics: RequestMetricsSchema.prefault({}).describe("what is measured of requests"),

@@ -1,8 +1,8 @@
 /** The routing table as xDS resource types: what is compiled, and when. */
-import type { AppTls } from "../compile/app-tls.js";
 import { compileAbsence, compileGroup, type CompiledGroup } from "../compile/compile-group.js";
 import { compileScope } from "../compile/compile-scope.js";
 import { hostOfCluster } from "../compile/names.js";
+import type { CompileOptions } from "../compile/options.js";
 import { groupOf } from "../model/hosts.js";
 import type { RoutingTable } from "../model/routing-table.js";
 import type { ResourceType } from "../xds/resources.js";
@@ -34,8 +34,7 @@ export interface MeshResources {
   invalidate(groups: ReadonlySet<string>): void;
 }
 
-/** `appTls`: undefined for a router that can't check the certificates of apps. */
-export function meshResources(table: RoutingTable, appTls: AppTls | undefined): MeshResources {
+export function meshResources(table: RoutingTable, options: CompileOptions): MeshResources {
   const recent = new Map<string, CompiledGroup>();
   /** By the name of their cluster, as they were before the latest change of their group; those that changed first come first. */
   const former = new Map<string, CompiledGroup>();
@@ -45,7 +44,7 @@ export function meshResources(table: RoutingTable, appTls: AppTls | undefined): 
     if (known) return known;
     const routes = table.group(group);
     if (!routes) return undefined;
-    const fresh = compileGroup(routes, appTls);
+    const fresh = compileGroup(routes, options);
     recent.set(group, fresh);
     if (recent.size > RECENT_GROUPS)
       for (const oldest of recent.keys()) return recent.delete(oldest) ? fresh : undefined;

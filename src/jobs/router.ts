@@ -75,9 +75,16 @@ export async function startRouter(
   const errorPages = await readErrorPages(config.http.errorPages);
   const table = new RoutingTable({
     dialsTls: appTls !== undefined,
+    algorithm: config.balancing.algorithm,
     ...(config.sharding && { sharding: config.sharding }),
   });
-  const resources = meshResources(table, appTls);
+  const { maxAttempts, maxConnectionsPerBackend, azPreference, availabilityZone } = config.balancing;
+  const resources = meshResources(table, {
+    appTls,
+    maxAttempts,
+    maxConnectionsPerBackend,
+    preferredZone: azPreference === "none" ? undefined : availabilityZone,
+  });
   const ending = new AbortController();
   const mirror =
     isShared && config.mirrorDirectory !== undefined

@@ -17,11 +17,16 @@ const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
 const LEAST_BALANCE = 1.1;
 const MOST_BALANCE = 10;
 
-/** The router's own default where nothing usable was said, as on Gorouter: round robin. */
-export function balancingOf(options: RouteOptions | undefined): Balancing {
-  if (options?.loadbalancing === "least-connection") return { algorithm: "least-connection" };
-  if (options?.loadbalancing !== "hash" || !HEADER_NAME.test(options.hashHeader)) return { algorithm: "round-robin" };
-  const balance = Number(options.hashBalance);
+/** What a route may leave to the router. */
+export type DefaultAlgorithm = "round-robin" | "least-connection";
+
+/** `standard`: the router's own, where nothing usable was said. */
+export function balancingOf(options: RouteOptions | undefined, standard: DefaultAlgorithm): Balancing {
+  if (!options) return { algorithm: standard };
+  const { loadbalancing, hashHeader, hashBalance } = options;
+  if (loadbalancing === "round-robin" || loadbalancing === "least-connection") return { algorithm: loadbalancing };
+  if (loadbalancing !== "hash" || !HEADER_NAME.test(hashHeader)) return { algorithm: standard };
+  const balance = Number(hashBalance);
   const isBound = balance >= LEAST_BALANCE && balance <= MOST_BALANCE;
-  return { algorithm: "hash", header: options.hashHeader, balance: isBound ? balance : undefined };
+  return { algorithm: "hash", header: hashHeader, balance: isBound ? balance : undefined };
 }

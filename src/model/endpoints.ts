@@ -10,6 +10,8 @@ export interface Endpoint {
   /** The app's name, or its guid where none is known; "" for what is no app. */
   readonly appName: string;
   readonly identity: EndpointIdentity;
+  /** "" where none is known. */
+  readonly availabilityZone: string;
 }
 
 /** Whom an endpoint belongs to; "" for what is not known. */
@@ -36,7 +38,7 @@ const DEFAULT_PORT = 8080;
  * Returns  undefined where the router can't dial it: the instance has no such port, or it takes TLS alone.
  */
 export function endpointOfInstance(
-  { address, certSan, guid, index, ports }: Instance,
+  { address, certSan, guid, index, ports, availabilityZone }: Instance,
   { appGuid, processGuid }: Pick<Process, "appGuid" | "processGuid">,
   containerPort: number,
   appName: string,
@@ -48,6 +50,7 @@ export function endpointOfInstance(
     address,
     appName,
     identity: { appGuid, processGuid, instanceGuid: guid, instanceIndex: String(index) },
+    availabilityZone,
   };
   if (dialsTls && port.hostTlsPort !== 0 && certSan !== "") {
     return { ...instance, port: port.hostTlsPort, tls: { certSan } };
@@ -60,13 +63,24 @@ export function endpointOfInstance(
  *          in no list of endpoints: it would refuse the whole list.
  */
 export function endpointOfRegistration(
-  { address, port, tls, certSan, appGuid, processGuid, instanceGuid, instanceIndex, tags }: Registration,
+  {
+    address,
+    port,
+    tls,
+    certSan,
+    appGuid,
+    processGuid,
+    instanceGuid,
+    instanceIndex,
+    availabilityZone,
+    tags,
+  }: Registration,
   dialsTls: boolean,
 ): Endpoint | undefined {
   if ((tls && !dialsTls) || !isIpAddress(address)) return undefined;
   const appName = tags.find(({ name }) => name === "app_name")?.value ?? appGuid;
   const identity = { appGuid, processGuid, instanceGuid, instanceIndex };
-  return { address, port, tls: tls ? { certSan } : undefined, appName, identity };
+  return { address, port, tls: tls ? { certSan } : undefined, appName, identity, availabilityZone };
 }
 
 /** Adds those of `more` whose address and port no other has; `taken` holds what was added so far. */

@@ -28,7 +28,7 @@ import {
   type RouteWishes,
   NO_WISHES,
 } from "./annotations.js";
-import { type Balancing, balancingOf } from "./balancing.js";
+import { type Balancing, balancingOf, type DefaultAlgorithm } from "./balancing.js";
 import { distinct, type Endpoint, endpointOfInstance, endpointOfRegistration } from "./endpoints.js";
 import { groupOf } from "./hosts.js";
 import { Multimap } from "./multimap.js";
@@ -87,6 +87,8 @@ export interface TableOptions {
   readonly dialsTls: boolean;
   /** Left out: all segments. */
   readonly sharding?: Sharding;
+  /** Where a route says nothing. Left out: round robin. */
+  readonly algorithm?: DefaultAlgorithm;
 }
 
 /** Key spaces of routes, the one that wins first; registrations come after them. */
@@ -95,6 +97,7 @@ const PRECEDENCE = [KEY_SPACES.cloudControllerRoutes, KEY_SPACES.copilotRoutes, 
 export class RoutingTable {
   readonly #dialsTls: boolean;
   readonly #sharding: Sharding;
+  readonly #algorithm: DefaultAlgorithm;
   /** Packed, by key. */
   readonly #routes = new Map<string, string>();
   readonly #registrations = new Map<string, string>();
@@ -107,7 +110,8 @@ export class RoutingTable {
   readonly #routesByProcess = new Multimap();
   readonly #registrationsByProcess = new Multimap();
 
-  constructor({ dialsTls, sharding = EVERY_SEGMENT }: TableOptions) {
+  constructor({ dialsTls, sharding = EVERY_SEGMENT, algorithm = "round-robin" }: TableOptions) {
+    this.#algorithm = algorithm;
     this.#dialsTls = dialsTls;
     this.#sharding = sharding;
   }
@@ -189,7 +193,15 @@ export class RoutingTable {
     }));
     const { wishes } = wishesOf(route);
     const { shares, split } = splitOf(wishes, members) ?? { shares: routeShares(members), split: undefined };
-    return { path, cookiePath, routeGuid: guid, balancing: balancingOf(options), shares, wishes, split };
+    return {
+      path,
+      cookiePath,
+      routeGuid: guid,
+      balancing: balancingOf(options, this.#algorithm),
+      shares,
+      wishes,
+      split,
+    };
   }
 
   /** A place that is known from registrations alone: what the newest endpoint says about balancing holds for all. */
@@ -205,7 +217,7 @@ export class RoutingTable {
         endpoints: this.#dialled([registration]),
       })),
     );
-    return { balancing: balancingOf(newest?.options), cookiePath: newest?.path || "/", shares };
+    return { balancing: balancingOf(newest?.options, this.#algorithm), cookiePath: newest?.path || "/", shares };
   }
 
   /** What serves a destination of the route under `key`. */
