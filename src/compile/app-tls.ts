@@ -1,14 +1,28 @@
 /** TLS from the router to apps: which endpoints are dialled so, and how their certificates are checked. */
 import { create } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
+import { ApiVersion } from "../gen/envoy/config/core/v3/config_source_pb.js";
 import { TlsParameters_TlsProtocol } from "../gen/envoy/extensions/transport_sockets/tls/v3/common_pb.js";
 import { UpstreamTlsContextSchema } from "../gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.js";
 import { APPS_CA_SECRET, ROUTER_CERTIFICATE_SECRET } from "./names.js";
 
+/** Where Envoy finds what a router needs to speak TLS with apps. */
+export interface AppTlsFiles {
+  readonly caSecretFile: string;
+  /** Of a certificate for apps that ask for one; undefined: the router has none. */
+  readonly certificateSecretFile: string | undefined;
+}
+
 /** How a router that has a CA for apps speaks TLS with them. */
 export interface AppTls {
-  /** Has a certificate of its own for apps that ask for one. */
-  readonly showsCertificate: boolean;
+  /** Of each cluster, the same for all: TLS for endpoints that are marked. */
+  readonly socketMatches: ReturnType<typeof socketMatches>;
+}
+
+export function appTlsOf({ caSecretFile, certificateSecretFile }: AppTlsFiles): AppTls {
+  const certificates =
+    certificateSecretFile === undefined ? [] : [secretReference(ROUTER_CERTIFICATE_SECRET, certificateSecretFile)];
+  return { socketMatches: socketMatches(secretReference(APPS_CA_SECRET, caSecretFile), certificates) };
 }
 
 /** Envoy takes the first transport socket whose `match` is among this of the endpoint; those without it plain text. */
@@ -17,21 +31,26 @@ const MATCH = { tls: true };
 /** The mark of an endpoint of TLS, as a part of its metadata. */
 export const TLS_MARK = { "envoy.transport_socket_match": MATCH };
 
-/** The sockets of a cluster: TLS for endpoints that are marked. */
-export function tlsSocketMatches({ showsCertificate }: AppTls) {
-  return showsCertificate ? SHOWING_CERTIFICATE : VERIFYING;
+/** A secret in a file, which Envoy reads again when another one takes its place. */
+function secretReference(name: string, path: string) {
+  return {
+    name,
+    sdsConfig: {
+      configSourceSpecifier: { case: "pathConfigSource" as const, value: { path } },
+      resourceApiVersion: ApiVersion.V3,
+    },
+  };
 }
 
-const VERIFYING = socketMatches([]);
-const SHOWING_CERTIFICATE = socketMatches([{ name: ROUTER_CERTIFICATE_SECRET }]);
+type SecretReference = ReturnType<typeof secretReference>;
 
-function socketMatches(tlsCertificateSdsSecretConfigs: { name: string }[]) {
+function socketMatches(ca: SecretReference, tlsCertificateSdsSecretConfigs: SecretReference[]) {
   const context = create(UpstreamTlsContextSchema, {
     commonTlsContext: {
       // Envoy's own highest for clients is 1.2.
       tlsParams: { tlsMaximumProtocolVersion: TlsParameters_TlsProtocol.TLSv1_3 },
       tlsCertificateSdsSecretConfigs,
-      validationContextType: { case: "validationContextSdsSecretConfig", value: { name: APPS_CA_SECRET } },
+      validationContextType: { case: "validationContextSdsSecretConfig", value: ca },
     },
     // The endpoint's own name is asked for, and must be in the certificate; one without a name shows any.
     autoHostSni: true,

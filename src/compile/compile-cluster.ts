@@ -9,7 +9,6 @@ import { HttpProtocolOptionsSchema } from "../gen/envoy/extensions/upstreams/htt
 import type { Balancing } from "../model/balancing.js";
 import type { Endpoint } from "../model/endpoints.js";
 import type { Share, UpstreamProtocol } from "../model/shares.js";
-import { tlsSocketMatches } from "./app-tls.js";
 import { endpointMetadata } from "./endpoint-metadata.js";
 import { FAILED_ENDPOINTS_LB, OUTLIER_DETECTION, OVERPROVISIONING_FACTOR } from "./failed-endpoints.js";
 import type { CompileOptions } from "./options.js";
@@ -78,7 +77,7 @@ export function compileCluster({ name, protocol, balancing }: Pool, options: Com
     circuitBreakers: circuitBreakers(maxConnectionsPerBackend),
     outlierDetection: OUTLIER_DETECTION,
     typedExtensionProtocolOptions: protocol === "http2" ? HTTP2 : {},
-    transportSocketMatches: appTls ? tlsSocketMatches(appTls) : [],
+    transportSocketMatches: appTls?.socketMatches ?? [],
   });
   return encodeResource(ClusterSchema, name, message);
 }

@@ -6,7 +6,7 @@ import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/end
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import type { Route } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { RoutingTable } from "../model/routing-table.js";
-import type { AppTls } from "./app-tls.js";
+import { type AppTls, appTlsOf } from "./app-tls.js";
 import { type CompiledGroup, compileGroup } from "./compile-group.js";
 
 const HOST = "shop.example.com";
@@ -252,6 +252,7 @@ describe("TLS to apps", () => {
     if (!group) throw new Error("no group");
     return compileGroup(group, { ...OPTIONS, appTls });
   };
+  const VERIFYING = appTlsOf({ caSecretFile: "/run/ca", certificateSecretFile: undefined });
   const cluster = (group: CompiledGroup) => group.clusters.get(`${HOST}|http1`);
   const endpoints = (group: CompiledGroup) => {
     const { body } = group.endpoints.get(`${HOST}|http1`) ?? { body: new Uint8Array() };
@@ -264,16 +265,16 @@ describe("TLS to apps", () => {
   };
 
   it("marks the endpoints that are dialled so, with the name that their certificate must have", () => {
-    expect(endpoints(compiled([secured, plain], { showsCertificate: false }))).toEqual([
+    expect(endpoints(compiled([secured, plain], VERIFYING))).toEqual([
       { hostname: "i1", mark: { tls: true } },
       { hostname: "", mark: undefined },
     ]);
   });
 
   it("leaves the cluster as it is when endpoints of TLS come and go", () => {
-    const appTls = { showsCertificate: true };
-    expect(cluster(compiled([secured], appTls))).toEqual(cluster(compiled([plain], appTls)));
-    expect(cluster(compiled([secured], appTls))).not.toEqual(cluster(compiled([secured], { showsCertificate: false })));
+    const showing = appTlsOf({ caSecretFile: "/run/ca", certificateSecretFile: "/run/certificate" });
+    expect(cluster(compiled([secured], showing))).toEqual(cluster(compiled([plain], showing)));
+    expect(cluster(compiled([secured], showing))).not.toEqual(cluster(compiled([secured], VERIFYING)));
   });
 
   it("costs a router without a CA nothing", () => {

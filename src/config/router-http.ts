@@ -67,6 +67,16 @@ export const HttpSchema = z.strictObject({
     .describe(
       "a client's X-Forwarded-Proto is kept, replaced by how the request came (sanitize_forwarded_proto), or always https (force_forwarded_proto_https)",
     ),
+  forwardedClientCert: z
+    .enum(["always_forward", "forward", "sanitize_set"])
+    .default("always_forward")
+    .describe(
+      "a client's X-Forwarded-Client-Cert is kept, kept if it came by mutual TLS, or replaced by the client's own certificate (forwarded_client_cert)",
+    ),
+  proxyProtocol: z
+    .boolean()
+    .default(false)
+    .describe("connections may begin with a PROXY header, which tells the client's address (enable_proxy)"),
   upgradeTypes: z
     .array(headerName)
     .default(["websocket"])

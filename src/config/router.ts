@@ -3,6 +3,7 @@ import { z } from "zod";
 import { address, durationMs, file, port } from "./fields.js";
 import { HttpSchema } from "./router-http.js";
 import { BalancingSchema, StickySessionsSchema } from "./router-balancing.js";
+import { TlsSchema } from "./router-tls.js";
 import { AccessLogSchema, RequestMetricsSchema } from "./router-access-log.js";
 
 const BackendsSchema = z
@@ -69,6 +70,7 @@ export const RouterSchema = z.strictObject({
   staleAfterMs: durationMs(1_000)
     .default(60_000)
     .describe("after so long without hearing from the log, the router says that it may be stale; it serves on"),
+  tls: TlsSchema.optional().describe("HTTPS from clients; without it the router speaks HTTP alone"),
   http: HttpSchema.prefault({}).describe("how the router speaks HTTP with clients and apps"),
   balancing: BalancingSchema.prefault({}).describe("how requests find an instance"),
   stickySessions: StickySessionsSchema.prefault({}).describe("which requests go to the instance of their session"),

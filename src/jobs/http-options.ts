@@ -4,10 +4,13 @@ import type { HttpConfig } from "../config/router-http.js";
 import type { ErrorPages } from "../envoy/bootstrap/error-pages.js";
 import type { BootstrapOptions } from "../envoy/bootstrap/options.js";
 
-type HttpParts = Pick<BootstrapOptions, "headers" | "http" | "localReplies" | "spans" | "traceHeaders">;
+type HttpParts = Pick<
+  BootstrapOptions,
+  "headers" | "http" | "localReplies" | "spans" | "takesProxyProtocol" | "traceHeaders"
+>;
 
 export function httpOptions(config: HttpConfig, errorPages: ErrorPages): HttpParts {
-  const { emptyPoolStatus, forwardedProto, responses, spans, traceHeaders, traceKey } = config;
+  const { emptyPoolStatus, forwardedClientCert, forwardedProto, responses, spans, traceHeaders, traceKey } = config;
   return {
     http: config,
     headers: {
@@ -15,9 +18,11 @@ export function httpOptions(config: HttpConfig, errorPages: ErrorPages): HttpPar
       innerHeaders: [CLUSTER_HEADER],
       identityNamespace: IDENTITY_NAMESPACE,
       forwardedProto,
+      forwardedClientCert,
       responses,
       traceKey,
     },
+    takesProxyProtocol: config.proxyProtocol,
     localReplies: { emptyPoolStatus, errorPages },
     traceHeaders: { ...traceHeaders, w3cTenantId: traceHeaders.w3cTenantId },
     spans,

@@ -13,7 +13,9 @@ import { type MirrorStatus, openMirror } from "../log/mirror.js";
 import { type RouteProblem, RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
 import { type AccessLog, type AccessLogStatus, startAccessLog } from "./access-log.js";
-import { readRouterTls } from "./app-tls.js";
+import { followAppTls } from "./app-tls.js";
+import type { Credentials } from "./credentials.js";
+import { followDownstreamTls } from "./downstream-tls.js";
 import { readErrorPages } from "./error-pages.js";
 import { httpOptions } from "./http-options.js";
 import { instanceFilters } from "./instance-filters.js";
@@ -67,11 +69,13 @@ export interface Router {
 export async function startRouter(
   config: RouterConfig,
   { log, isShared }: Pick<OpenLog, "isShared" | "log">,
+  credentials: Credentials,
   logger: Logger,
 ): Promise<Router> {
   await mkdir(config.runDirectory, { recursive: true, mode: 0o700 });
   const { path: envoyPath } = await findEnvoy(config.envoyPath === undefined ? {} : { path: config.envoyPath });
-  const { appTls, secrets } = await readRouterTls(config.backends);
+  const appTls = await followAppTls(config.backends, config.runDirectory, credentials, logger);
+  const tls = await followDownstreamTls(config.tls, config.runDirectory, credentials, logger);
   const errorPages = await readErrorPages(config.http.errorPages);
   const table = new RoutingTable({
     dialsTls: appTls !== undefined,
@@ -150,13 +154,13 @@ export async function startRouter(
       bootstrap: bootstrap({
         nodeId: config.nodeId,
         listenAddress: config.listenAddress,
-        listenPort: config.port,
+        listenPort: tls && config.tls?.disableHttp === true ? undefined : config.port,
+        tls,
         adminSocketPath,
         xdsSocketPath,
         ...httpOptions(config.http, errorPages),
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
         instances: instanceFilters(config.stickySessions),
-        secrets,
         ...(requestLog && { accessLog: requestLog }),
       }),
       concurrency: config.concurrency ?? availableParallelism(),

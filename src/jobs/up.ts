@@ -50,7 +50,7 @@ export async function startMesh(config: Config, logger: Logger, job?: string): P
     }
     if (job !== "route-syncer")
       started.push(await startControl(config, opened, credentials, logger.child({ job: "control" })));
-    if (config.router) router = await startRouter(config.router, opened, logger.child({ job: "router" }));
+    if (config.router) router = await startRouter(config.router, opened, credentials, logger.child({ job: "router" }));
     return {
       router,
       get status() {

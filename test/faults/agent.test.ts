@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeProcess, encodeRoute } from "../../src/entries/entries.js";
 import { RouterSchema } from "../../src/config/router.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
+import { Credentials } from "../../src/jobs/credentials.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
 import type { MeshLog } from "../../src/log/log.js";
@@ -23,6 +24,7 @@ const BOUND_MS = 8_000;
 describe("while no agent runs", () => {
   let directory: string;
   let log: MeshLog;
+  const credentials = new Credentials(silentLogger);
   let router: Router;
   let backend: Server;
   let port: number;
@@ -44,6 +46,7 @@ describe("while no agent runs", () => {
     client = new Client(port, 8);
   });
   afterAll(async () => {
+    await credentials.close();
     client.close();
     await router.stop();
     await log.close();
@@ -121,6 +124,7 @@ describe("while no agent runs", () => {
         orphanTimeoutMs: 60_000,
       }),
       { log, isShared: false },
+      credentials,
       silentLogger,
     );
   }

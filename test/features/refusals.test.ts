@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeProcess, encodeRoute } from "../../src/entries/entries.js";
 import { RouterSchema } from "../../src/config/router.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
+import { Credentials } from "../../src/jobs/credentials.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
 import type { MeshLog } from "../../src/log/log.js";
@@ -17,6 +18,7 @@ import { freePort } from "../support/free-port.js";
 describe("a router over a log", () => {
   let directory: string;
   let log: MeshLog;
+  const credentials = new Credentials(silentLogger);
   let router: Router;
   let backend: Server;
   let client: Client;
@@ -40,11 +42,13 @@ describe("a router over a log", () => {
         orphanTimeoutMs: 2_000,
       }),
       { log, isShared: false },
+      credentials,
       silentLogger,
     );
     client = new Client(port);
   });
   afterAll(async () => {
+    await credentials.close();
     client.close();
     await router.stop();
     await log.close();

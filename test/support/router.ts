@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RouterSchema } from "../../src/config/router.js";
+import { Credentials } from "../../src/jobs/credentials.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
@@ -15,6 +16,8 @@ export interface TestRouter {
   /** The latest one. */
   readonly router: Router;
   readonly port: number;
+  /** Where the files of its configuration are, by their names. */
+  readonly path: (file: string) => string;
   /** One connection. */
   readonly client: Client;
   /** Ends the agent, and starts another one over the same Envoy. */
@@ -28,6 +31,8 @@ export interface TestRouterOptions {
   /** Keys of the router's section beyond those that every test has. */
   readonly config?: (path: (file: string) => string) => object;
 }
+
+const LOOK_MS = 50;
 
 /** To be stopped by the test that started it. */
 export async function startTestRouter({ files = {}, config }: TestRouterOptions = {}): Promise<TestRouter> {
@@ -47,10 +52,12 @@ export async function startTestRouter({ files = {}, config }: TestRouterOptions 
     ...config?.(path),
   });
   const clean = async () => {
+    await credentials.close();
     await log.close();
     await rm(directory, { recursive: true, force: true });
   };
-  const start = () => startRouter(section, { log, isShared: false }, silentLogger);
+  const credentials = new Credentials(silentLogger, LOOK_MS);
+  const start = () => startRouter(section, { log, isShared: false }, credentials, silentLogger);
   let router = await start().catch(async (error: unknown) => {
     await clean();
     throw error;
@@ -58,6 +65,7 @@ export async function startTestRouter({ files = {}, config }: TestRouterOptions 
   const client = new Client(port);
   return {
     log,
+    path,
     get router() {
       return router;
     },

@@ -5,9 +5,8 @@
 import { accessLogClusters } from "./access-log.js";
 import { xdsCluster } from "./agent-cluster.js";
 import { ACCESS_LOG_CLUSTER, ADS, XDS_CLUSTER } from "./json.js";
-import { listener } from "./listener.js";
+import { listeners } from "./listener.js";
 import type { BootstrapOptions } from "./options.js";
-import { secret } from "./secrets.js";
 import { collectorCluster } from "./tracing.js";
 
 /** Prefixes of the statistics that are kept: those whose number does not grow with the routes. */
@@ -59,13 +58,12 @@ function bootstrapJson(options: BootstrapOptions) {
       },
     },
     static_resources: {
-      secrets: options.secrets.map(secret),
       clusters: [
         xdsCluster(options.xdsSocketPath),
         ...accessLogClusters(options.accessLog),
         ...(options.spans ? [collectorCluster(options.spans)] : []),
       ],
-      listeners: [listener(options)],
+      listeners: listeners(options),
     },
   };
 }

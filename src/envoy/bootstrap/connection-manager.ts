@@ -1,5 +1,6 @@
 /** What is done with each request, from its headers to its route. */
 import { accessLog } from "./access-log.js";
+import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
 import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
@@ -14,7 +15,8 @@ const IGNORED_UPGRADES = [
   { prefix: "TLS/", ignore_case: true },
 ];
 
-export function connectionManager(options: BootstrapOptions) {
+/** `isTls`: of HTTPS. */
+export function connectionManager(options: BootstrapOptions, isTls: boolean) {
   const { search, instances, headers, http } = options;
   return {
     stat_prefix: "router",
@@ -25,6 +27,7 @@ export function connectionManager(options: BootstrapOptions) {
     xff_num_trusted_hops: headers.forwardedProto === "sanitize" ? 0 : 1,
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
+    ...forwardedClientCert(headers.forwardedClientCert),
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
     common_http_protocol_options: {
       idle_timeout: milliseconds(http.idleTimeoutMs),
@@ -54,6 +57,7 @@ export function connectionManager(options: BootstrapOptions) {
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
       ...rareResponseHeaders(headers),
+      ...clientCertFilters(headers.forwardedClientCert, isTls),
       ...traceHeaderFilters(options.traceHeaders),
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),

@@ -1,4 +1,5 @@
 /** Headers that the router adds, replaces and takes away, natively: as Gorouter does, for each request. */
+import type { ForwardedClientCert } from "./forwarded-client-cert.js";
 import { type } from "./json.js";
 import { filterWhere, requestHeader, type HeaderValue } from "./matchers.js";
 
@@ -13,6 +14,7 @@ export interface HeaderOptions {
   /** The namespace of endpoints' metadata that tells whose they are. */
   readonly identityNamespace: string;
   readonly forwardedProto: ForwardedProto;
+  readonly forwardedClientCert: ForwardedClientCert;
   /** Of all answers, the router's own included: these are removed, then those added that are not there. */
   readonly responses: {
     readonly remove: readonly string[];

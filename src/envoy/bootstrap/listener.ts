@@ -1,25 +1,56 @@
 /** Where requests come in. */
 import { connectionManager } from "./connection-manager.js";
+import { downstreamTlsSocket } from "./downstream-tls.js";
 import { type } from "./json.js";
 import type { BootstrapOptions } from "./options.js";
 
-export function listener(options: BootstrapOptions) {
+/** As long as Gorouter waits for a PROXY header before it takes the connection as the client's own. */
+const PROXY_HEADER_TIMEOUT = "0.1s";
+
+export function listeners(options: BootstrapOptions) {
+  const { listenPort, tls } = options;
+  return [
+    ...(listenPort === undefined ? [] : [listener("http", listenPort, options)]),
+    ...(tls ? [listener("https", tls.port, options, downstreamTlsSocket(tls))] : []),
+  ];
+}
+
+function listener(name: string, port: number, options: BootstrapOptions, tlsSocket?: object) {
   return {
-    name: "http",
-    address: { socket_address: { address: options.listenAddress, port_value: options.listenPort } },
+    name,
+    address: { socket_address: { address: options.listenAddress, port_value: port } },
     // A second Envoy on a taken port must fail, not share its connections.
     enable_reuse_port: false,
+    ...(options.takesProxyProtocol && proxyProtocol()),
     filter_chains: [
       {
+        ...(tlsSocket && { transport_socket: tlsSocket }),
         filters: [
           {
             name: "envoy.filters.network.http_connection_manager",
             typed_config: {
               "@type": type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-              ...connectionManager(options),
+              ...connectionManager(options, tlsSocket !== undefined),
             },
           },
         ],
+      },
+    ],
+  };
+}
+
+/** Connections may begin with it, or not. */
+function proxyProtocol() {
+  return {
+    listener_filters_timeout: PROXY_HEADER_TIMEOUT,
+    continue_on_listener_filters_timeout: true,
+    listener_filters: [
+      {
+        name: "envoy.filters.listener.proxy_protocol",
+        typed_config: {
+          "@type": type("extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"),
+          allow_requests_without_proxy_protocol: true,
+        },
       },
     ],
   };

@@ -1,7 +1,8 @@
 /** What the router itself answers, as Gorouter words it. */
 import { STATUS_CODES } from "node:http";
-import { type } from "./json.js";
+import { APP_TLS_REPLIES } from "./app-tls-replies.js";
 import { type ErrorPages, pageFormat } from "./error-pages.js";
+import { all, CACHED_SHORTLY, expression, flags, NEVER_CACHED, type Reply } from "./reply.js";
 
 export interface LocalReplyOptions {
   /** The answer for a route whose apps have nothing running: 503, or 404 as for a route that is not there. */
@@ -9,27 +10,7 @@ export interface LocalReplyOptions {
   readonly errorPages: ErrorPages;
 }
 
-const NEVER_CACHED = "no-cache, no-store";
-const CACHED_SHORTLY = "public,max-age=2";
 const UNKNOWN_ROUTE = "Requested route ('%REQ(:authority)%') does not exist.";
-
-interface Reply {
-  readonly when: object;
-  readonly status: number;
-  readonly routerError: string;
-  readonly message: string;
-  readonly cacheControl: string;
-}
-
-const flags = (...names: readonly string[]) => ({ response_flag_filter: { flags: names } });
-/** https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/advanced/attributes */
-const expression = (text: string) => ({
-  extension_filter: {
-    name: "cel",
-    typed_config: { "@type": type("extensions.access_loggers.filters.cel.v3.ExpressionFilter"), expression: text },
-  },
-});
-const all = (...filters: readonly object[]) => ({ and_filter: { filters } });
 
 /** The first whose condition holds decides. */
 function replies({ emptyPoolStatus }: LocalReplyOptions): readonly Reply[] {
@@ -84,6 +65,7 @@ function replies({ emptyPoolStatus }: LocalReplyOptions): readonly Reply[] {
       message: "Requested route ('%REQ(:authority)%') can not be looked up now.",
       cacheControl: NEVER_CACHED,
     },
+    ...APP_TLS_REPLIES,
     { when: flags("UT"), ...endpointFailure("context deadline exceeded") },
     { when: flags("UC", "UF", "UR", "LR", "UPE"), ...endpointFailure("%RESPONSE_CODE_DETAILS%") },
   ];
@@ -105,18 +87,21 @@ export function localReplies(options: LocalReplyOptions) {
 
 function mapper(reply: Reply, page: string | undefined, domain?: object) {
   const { when, status, routerError, message, cacheControl } = reply;
-  const statusText = STATUS_CODES[status] ?? "";
+  const statusText = reply.statusText ?? STATUS_CODES[status] ?? "";
+  const plain = `${status} ${statusText}${message === undefined ? "" : `: ${message}`}\n`;
   return {
     filter: domain ? all(domain, when) : when,
     status_code: status,
     body_format_override:
       page === undefined
         ? {
-            text_format_source: { inline_string: `${status} ${statusText}: ${message}\n` },
+            text_format_source: { inline_string: plain },
             content_type: "text/plain; charset=utf-8",
           }
         : {
-            text_format_source: { inline_string: pageFormat(page, { status, statusText, message, routerError }) },
+            text_format_source: {
+              inline_string: pageFormat(page, { status, statusText, message: message ?? "", routerError }),
+            },
             content_type: "text/html; charset=utf-8",
           },
     headers_to_add: [

@@ -1,17 +1,22 @@
 /** What the agent tells Envoy's bootstrap. */
+import type { DownstreamTls } from "./downstream-tls.js";
 import type { HttpOptions } from "./http.js";
 import type { HeaderOptions } from "./headers.js";
 import type { InstanceFilters } from "./instance-filters.js";
 import type { AccessLogOptions } from "./access-log.js";
 import type { LocalReplyOptions } from "./local-replies.js";
 import type { SearchFilter } from "./search-filters.js";
-import type { Secret } from "./secrets.js";
 import type { Spans, TraceHeaders } from "./tracing.js";
 
 export interface BootstrapOptions {
   readonly nodeId: string;
   readonly listenAddress: string;
-  readonly listenPort: number;
+  /** undefined: HTTPS alone. */
+  readonly listenPort: number | undefined;
+  /** undefined: no HTTPS. */
+  readonly tls: DownstreamTls | undefined;
+  /** Connections may begin with a PROXY header. */
+  readonly takesProxyProtocol: boolean;
   /** Unix socket of Envoy's admin API; Envoy makes it with mode 0600. */
   readonly adminSocketPath: string;
   /** Unix socket of the agent's xDS server. */
@@ -26,8 +31,6 @@ export interface BootstrapOptions {
   readonly search: readonly SearchFilter[];
   /** How requests reach a certain instance. */
   readonly instances: InstanceFilters;
-  /** What clusters name for TLS to apps. Envoy reads the files when it starts. */
-  readonly secrets: readonly Secret[];
   /** Left out: Envoy tells nobody of the requests. */
   readonly accessLog?: AccessLogOptions;
 }

@@ -1,15 +1,33 @@
-/** Certificates that Envoy reads from files when it starts. */
+/** Certificates that Envoy reads from files which the agent writes, and reads again when another file takes their place. */
+import { type } from "./json.js";
 
-/** A CA, or a certificate with its key, under a name; PEM files. */
+/** PEM texts: CAs to check others by, or a certificate with its key. */
 export type Secret =
-  | { readonly name: string; readonly caFile: string }
-  | { readonly name: string; readonly certificateFile: string; readonly keyFile: string };
+  | { readonly name: string; readonly ca: string }
+  | { readonly name: string; readonly certificate: string; readonly key: string };
 
-export function secret(of: Secret) {
-  if ("caFile" in of) return { name: of.name, validation_context: { trusted_ca: { filename: of.caFile } } };
-  const { name, certificateFile, keyFile } = of;
-  return {
-    name,
-    tls_certificate: { certificate_chain: { filename: certificateFile }, private_key: { filename: keyFile } },
-  };
+/** What such a file holds. */
+export function secretFileContent(secret: Secret): string {
+  const { name } = secret;
+  const content =
+    "ca" in secret
+      ? { validation_context: { trusted_ca: { inline_string: secret.ca } } }
+      : {
+          tls_certificate: {
+            certificate_chain: { inline_string: secret.certificate },
+            private_key: { inline_string: secret.key },
+          },
+        };
+  const resource = { "@type": type("extensions.transport_sockets.tls.v3.Secret"), name, ...content };
+  return JSON.stringify({ resources: [resource] });
+}
+
+/** Where it is. */
+export interface SecretFile {
+  readonly name: string;
+  readonly path: string;
+}
+
+export function secretReference({ name, path }: SecretFile) {
+  return { name, sds_config: { path_config_source: { path }, resource_api_version: "V3" } };
 }

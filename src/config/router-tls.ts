@@ -1,0 +1,80 @@
+/** HTTPS from clients. Names of Gorouter's settings are in the descriptions. */
+import { z } from "zod";
+import { file, port } from "./fields.js";
+
+/** As Go and OpenSSL name them, by BoringSSL's name. TLS 1.3 has ciphers of its own, which nobody sets. */
+const CIPHERS: Readonly<Record<string, readonly string[]>> = {
+  "ECDHE-RSA-AES128-GCM-SHA256": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+  "ECDHE-RSA-AES256-GCM-SHA384": ["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"],
+  "ECDHE-ECDSA-AES128-GCM-SHA256": ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"],
+  "ECDHE-ECDSA-AES256-GCM-SHA384": ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"],
+  "ECDHE-RSA-CHACHA20-POLY1305": [
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+  ],
+  "ECDHE-ECDSA-CHACHA20-POLY1305": [
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+  ],
+  "ECDHE-RSA-AES128-SHA": ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"],
+  "ECDHE-RSA-AES256-SHA": ["TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA"],
+  "ECDHE-ECDSA-AES128-SHA": ["TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"],
+  "ECDHE-ECDSA-AES256-SHA": ["TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"],
+  "AES128-GCM-SHA256": ["TLS_RSA_WITH_AES_128_GCM_SHA256"],
+  "AES256-GCM-SHA384": ["TLS_RSA_WITH_AES_256_GCM_SHA384"],
+  "AES128-SHA": ["TLS_RSA_WITH_AES_128_CBC_SHA"],
+  "AES256-SHA": ["TLS_RSA_WITH_AES_256_CBC_SHA"],
+};
+const BORINGSSL_NAMES = new Map(
+  Object.entries(CIPHERS).flatMap(([name, others]) => [name, ...others].map((one) => [one, name] as const)),
+);
+
+const cipherSuite = z.string().transform((name, context) => {
+  const known = BORINGSSL_NAMES.get(name);
+  if (known !== undefined) return known;
+  context.addIssue({
+    code: "custom",
+    message: `is no cipher suite that the router has; it has ${[...BORINGSSL_NAMES.keys()].join(", ")}`,
+  });
+  return z.NEVER;
+});
+const version = z.enum(["1.0", "1.1", "1.2", "1.3"]);
+
+const KeypairSchema = z.strictObject({
+  certificateFile: file.describe("certificate with its chain, in PEM"),
+  keyFile: file.describe("its key"),
+});
+
+const ClientCertificatesSchema = z.strictObject({
+  validation: z
+    .enum(["request", "require"])
+    .default("request")
+    .describe(
+      "clients may show a certificate, which must then be good, or have to (client_cert_validation); without this section none is asked for",
+    ),
+  caFile: file.describe("CAs of clients' certificates, in PEM (client_ca_certs)"),
+});
+
+export const TlsSchema = z
+  .strictObject({
+    port: port.default(8443).describe("where HTTPS requests from outside come in"),
+    keypairs: z
+      .array(KeypairSchema)
+      .min(1, "name at least one certificate")
+      .describe(
+        "certificates of the router (frontend_tls_keypairs): the one for the name that a client asks for is shown, or the first",
+      ),
+    minVersion: version.default("1.2").describe("lowest version of TLS (min_tls_version)"),
+    maxVersion: version.default("1.3").describe("highest version of TLS (max_tls_version)"),
+    cipherSuites: z
+      .array(cipherSuite)
+      .min(1)
+      .optional()
+      .describe("cipher suites up to TLS 1.2, by Go's or OpenSSL's names (cipher_suites); default: Envoy's"),
+    http2: z.boolean().default(true).describe("offer HTTP/2 to clients (enable_http2)"),
+    clientCertificates: ClientCertificatesSchema.optional().describe("certificates of clients; default: not asked for"),
+    disableHttp: z.boolean().default(false).describe("HTTPS alone (disable_http)"),
+  })
+  .refine(({ minVersion, maxVersion }) => minVersion <= maxVersion, { error: "minVersion is above maxVersion" });
+
+export type TlsConfig = z.infer<typeof TlsSchema>;

@@ -1,0 +1,27 @@
+/** One of the router's own answers, as a mapper of Envoy's local replies needs it. */
+import { type } from "./json.js";
+
+export interface Reply {
+  /** A filter as of access logs. */
+  readonly when: object;
+  readonly status: number;
+  /** undefined: the usual one. */
+  readonly statusText?: string;
+  readonly routerError: string;
+  /** What follows the status in the body, as a format; undefined: nothing. */
+  readonly message: string | undefined;
+  readonly cacheControl: string;
+}
+
+export const NEVER_CACHED = "no-cache, no-store";
+export const CACHED_SHORTLY = "public,max-age=2";
+
+export const flags = (...names: readonly string[]) => ({ response_flag_filter: { flags: names } });
+/** https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/advanced/attributes */
+export const expression = (text: string) => ({
+  extension_filter: {
+    name: "cel",
+    typed_config: { "@type": type("extensions.access_loggers.filters.cel.v3.ExpressionFilter"), expression: text },
+  },
+});
+export const all = (...filters: readonly object[]) => ({ and_filter: { filters } });
