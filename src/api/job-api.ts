@@ -1,10 +1,12 @@
 /**
  * What a job tells of itself over HTTP: GET /status (JSON), /health and /ready (for supervisors and load balancers), and
- * /metrics (Prometheus). Read-only.
+ * /metrics (Prometheus); and of a router's table GET /routes, to those who may know all routes. Read-only.
  */
+import { createHash, timingSafeEqual } from "node:crypto";
 import { chmod, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { connect } from "node:net";
+import { Readable } from "node:stream";
 import { fastify, type FastifyInstance } from "fastify";
 import { asError, MeshError, systemCode } from "../lib/errors.js";
 
@@ -19,6 +21,8 @@ export interface JobView {
   readiness(): Complaint;
   /** In Prometheus' text format. */
   metrics(): Promise<string>;
+  /** The routing table as JSON, in small pieces; undefined where there is none. */
+  routes(): Iterable<string> | undefined;
 }
 
 export interface ApiServer {
@@ -26,6 +30,9 @@ export interface ApiServer {
   readonly port: number | undefined;
   close(): Promise<void>;
 }
+
+/** Of the dump of the routing table; in characters. */
+const CHUNK_LENGTH = 64 * 1024;
 
 /** Version 0.0.4 is the text format. */
 const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -46,6 +53,7 @@ export async function serveApiOnSocket(socketPath: string, view: JobView): Promi
   const server = fastify();
   serveHealth(server, view);
   serveRest(server, view);
+  serveRoutes(server, view);
   await server.listen({ path: socketPath });
   await chmod(socketPath, 0o600);
   return {
@@ -80,6 +88,30 @@ export async function serveHealthAlone(options: ListenOptions, view: Pick<JobVie
   return listen(server, options);
 }
 
+export interface BasicUser {
+  readonly user: string;
+  /** Read for each request, so that it may be replaced. */
+  password(): Promise<string>;
+}
+
+/** /routes alone, for a user who gives the password. Throws MESH_PORT_TAKEN. */
+export async function serveRoutesAlone(
+  options: ListenOptions,
+  allowed: BasicUser,
+  view: Pick<JobView, "routes">,
+): Promise<ApiServer> {
+  const server = fastify({ forceCloseConnections: true });
+  server.addHook("onRequest", async (request, reply) => {
+    const { user, password } = basicCredentials(request.headers.authorization);
+    // Both are compared, so that the time tells nothing of either.
+    const isUser = isSame(user, allowed.user);
+    if (isSame(password, await allowed.password()) && isUser) return;
+    return reply.status(401).header("www-authenticate", 'Basic realm="cf-mesh"').send();
+  });
+  serveRoutes(server, view);
+  return listen(server, options);
+}
+
 /** As Gorouter answers it, so that load balancers need no other settings. */
 function serveHealth(server: FastifyInstance, view: Pick<JobView, "health">): void {
   server.get("/health", async (_request, reply) => {
@@ -101,6 +133,39 @@ function serveRest(server: FastifyInstance, view: JobView): void {
       .send(`${complaint ?? "ready"}\n`);
   });
   server.get("/metrics", async (_request, reply) => reply.type(METRICS_TYPE).send(await view.metrics()));
+}
+
+function serveRoutes(server: FastifyInstance, view: Pick<JobView, "routes">): void {
+  server.get("/routes", async (_request, reply) => {
+    const pieces = view.routes();
+    if (!pieces) return reply.status(404).type("text/plain; charset=utf-8").send("this process has no routing table\n");
+    return reply.type("application/json").send(Readable.from(chunksOf(pieces)));
+  });
+}
+
+/** A million routes must not keep the process from its work: others come in between chunks. */
+async function* chunksOf(pieces: Iterable<string>): AsyncIterable<string> {
+  let chunk = "";
+  for (const piece of pieces) {
+    chunk += piece;
+    if (chunk.length < CHUNK_LENGTH) continue;
+    yield chunk;
+    chunk = "";
+    await new Promise(setImmediate);
+  }
+  if (chunk !== "") yield chunk;
+}
+
+function basicCredentials(header = ""): { readonly user: string; readonly password: string } {
+  const [, encoded = ""] = /^basic +([A-Za-z0-9+/=]+)$/i.exec(header) ?? [];
+  const decoded = Buffer.from(encoded, "base64").toString();
+  const place = decoded.indexOf(":");
+  return place < 0 ? { user: "", password: "" } : { user: decoded.slice(0, place), password: decoded.slice(place + 1) };
+}
+
+function isSame(one: string, other: string): boolean {
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  return timingSafeEqual(digest(one), digest(other));
 }
 
 async function listen(server: FastifyInstance, { host, port, key }: ListenOptions): Promise<ApiServer> {

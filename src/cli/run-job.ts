@@ -1,9 +1,17 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
-import { type ApiServer, serveApi, serveApiOnSocket, serveHealthAlone } from "../api/job-api.js";
+import {
+  type ApiServer,
+  type JobView,
+  serveApi,
+  serveApiOnSocket,
+  serveHealthAlone,
+  serveRoutesAlone,
+} from "../api/job-api.js";
 import { keysThatNeedRestart } from "../config/changes.js";
 import { type Config, readConfig, requireFiles, type Section } from "../config/config.js";
+import type { RoutesDumpConfig } from "../config/router-access-log.js";
 import { jobView } from "../jobs/job-view.js";
 import { type Mesh, startMesh } from "../jobs/up.js";
 import { asError } from "../lib/errors.js";
@@ -39,6 +47,7 @@ export async function runJob(
     if (config.router?.health) {
       servers.push(await serveHealthAlone({ ...listener(config.router.health), key: "router.health.port" }, view));
     }
+    if (config.router?.routes) servers.push(await serveRoutes(config.router.routes, view));
     mesh = await startMesh(config, logger, name);
     logger.info({ job: name }, "ready");
     await stopping;
@@ -62,6 +71,12 @@ export async function runJob(
     mesh?.router?.reopenAccessLog();
     await mesh?.reloadCredentials();
   }
+}
+
+/** For operators on this machine, as Gorouter has it. */
+function serveRoutes({ port, user, passwordFile }: RoutesDumpConfig, view: JobView): Promise<ApiServer> {
+  const password = async () => (await readFile(passwordFile, "utf8")).trimEnd();
+  return serveRoutesAlone({ host: "127.0.0.1", port, key: "router.routes.port" }, { user, password }, view);
 }
 
 function listener({ listenAddress, port }: { readonly listenAddress: string; readonly port: number }) {

@@ -1,6 +1,6 @@
-/** What the router tells of its requests: lines and metrics. */
+/** What the router tells of its requests: lines, metrics, and the dump of its routing table. */
 import { z } from "zod";
-import { file } from "./fields.js";
+import { file, port } from "./fields.js";
 
 const headerName = z.string().regex(/^[A-Za-z0-9_-]+$/, "must be the name of a header");
 
@@ -53,5 +53,15 @@ export const RequestMetricsSchema = z.strictObject({
   routes: z.int().min(0).default(0).describe("the same for routes"),
 });
 
+export const RoutesDumpSchema = z.strictObject({
+  port: port.default(8082).describe("GET /routes on this port of 127.0.0.1"),
+  user: z
+    .string()
+    .regex(/^[^:]+$/, "must be a name without a colon")
+    .describe("who may ask (basic authentication)"),
+  passwordFile: file.describe("file that holds the user's password"),
+});
+
 export type AccessLogConfig = z.infer<typeof AccessLogSchema>;
 export type RequestMetricsConfig = z.infer<typeof RequestMetricsSchema>;
+export type RoutesDumpConfig = z.infer<typeof RoutesDumpSchema>;

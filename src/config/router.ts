@@ -4,7 +4,7 @@ import { address, durationMs, file, port } from "./fields.js";
 import { HttpSchema } from "./router-http.js";
 import { BalancingSchema, StickySessionsSchema } from "./router-balancing.js";
 import { TlsSchema } from "./router-tls.js";
-import { AccessLogSchema, RequestMetricsSchema } from "./router-access-log.js";
+import { AccessLogSchema, RequestMetricsSchema, RoutesDumpSchema } from "./router-access-log.js";
 
 const BackendsSchema = z
   .strictObject({
@@ -76,6 +76,9 @@ export const RouterSchema = z.strictObject({
   stickySessions: StickySessionsSchema.prefault({}).describe("which requests go to the instance of their session"),
   accessLog: AccessLogSchema.optional().describe("a line for each request; none when left out"),
   requestMetrics: RequestMetricsSchema.prefault({}).describe("what is measured of requests"),
+  routes: RoutesDumpSchema.optional().describe(
+    "the routing table as Gorouter dumps it, over TCP; without it, on the socket api.sock of the run directory alone",
+  ),
   sharding: ShardingSchema.optional().describe("which isolation segments are served; default: all"),
 });
 

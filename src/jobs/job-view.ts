@@ -1,5 +1,6 @@
 /** What the API of a process tells of its jobs. */
 import type { JobView } from "../api/job-api.js";
+import { dumpRoutes } from "../model/dump-routes.js";
 import { jobMetrics } from "./metrics.js";
 import type { Mesh } from "./up.js";
 
@@ -10,6 +11,10 @@ export function jobView(version: string, mesh: () => Pick<Mesh, "router" | "stat
   return {
     status: () => status() ?? {},
     metrics: async () => (await ownMetrics()) + ((await mesh()?.router?.metrics()) ?? ""),
+    routes() {
+      const table = mesh()?.router?.table;
+      return table && dumpRoutes(table);
+    },
     health() {
       const current = status();
       if (!current) return "starting";

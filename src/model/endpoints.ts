@@ -12,7 +12,13 @@ export interface Endpoint {
   readonly identity: EndpointIdentity;
   /** "" where none is known. */
   readonly availabilityZone: string;
+  readonly origin: EndpointOrigin;
 }
+
+/** What told of an endpoint, with all that it said. */
+export type EndpointOrigin =
+  | { readonly kind: "instance"; readonly instance: Instance }
+  | { readonly kind: "registration"; readonly registration: Registration };
 
 /** Whom an endpoint belongs to; "" for what is not known. */
 export interface EndpointIdentity {
@@ -38,49 +44,40 @@ const DEFAULT_PORT = 8080;
  * Returns  undefined where the router can't dial it: the instance has no such port, or it takes TLS alone.
  */
 export function endpointOfInstance(
-  { address, certSan, guid, index, ports, availabilityZone }: Instance,
+  instance: Instance,
   { appGuid, processGuid }: Pick<Process, "appGuid" | "processGuid">,
   containerPort: number,
   appName: string,
   dialsTls: boolean,
 ): Endpoint | undefined {
-  const port = containerPort === 0 ? defaultPort(ports) : ports.find((known) => known.containerPort === containerPort);
+  const { address, certSan, guid, index, ports, availabilityZone } = instance;
+  const port = containerPort === 0 ? defaultPort(ports) : ports.find((each) => each.containerPort === containerPort);
   if (!port) return undefined;
-  const instance = {
+  const known = {
     address,
     appName,
     identity: { appGuid, processGuid, instanceGuid: guid, instanceIndex: String(index) },
     availabilityZone,
+    origin: { kind: "instance" as const, instance },
   };
   if (dialsTls && port.hostTlsPort !== 0 && certSan !== "") {
-    return { ...instance, port: port.hostTlsPort, tls: { certSan } };
+    return { ...known, port: port.hostTlsPort, tls: { certSan } };
   }
-  return port.hostPort === 0 ? undefined : { ...instance, port: port.hostPort, tls: undefined };
+  return port.hostPort === 0 ? undefined : { ...known, port: port.hostPort, tls: undefined };
 }
 
 /**
  * Returns  undefined for an endpoint of TLS when not `dialsTls`; and for one that is registered by a name, which Envoy takes
  *          in no list of endpoints: it would refuse the whole list.
  */
-export function endpointOfRegistration(
-  {
-    address,
-    port,
-    tls,
-    certSan,
-    appGuid,
-    processGuid,
-    instanceGuid,
-    instanceIndex,
-    availabilityZone,
-    tags,
-  }: Registration,
-  dialsTls: boolean,
-): Endpoint | undefined {
+export function endpointOfRegistration(registration: Registration, dialsTls: boolean): Endpoint | undefined {
+  const { address, port, tls, certSan, appGuid, processGuid, instanceGuid, instanceIndex, availabilityZone, tags } =
+    registration;
   if ((tls && !dialsTls) || !isIpAddress(address)) return undefined;
   const appName = tags.find(({ name }) => name === "app_name")?.value ?? appGuid;
   const identity = { appGuid, processGuid, instanceGuid, instanceIndex };
-  return { address, port, tls: tls ? { certSan } : undefined, appName, identity, availabilityZone };
+  const origin = { kind: "registration" as const, registration };
+  return { address, port, tls: tls ? { certSan } : undefined, appName, identity, availabilityZone, origin };
 }
 
 /** Adds those of `more` whose address and port no other has; `taken` holds what was added so far. */

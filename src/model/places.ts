@@ -56,6 +56,15 @@ export class Places {
     if (!this.#isTaken(place)) this.#remove(place);
   }
 
+  has(place: string): boolean {
+    return this.#isTaken(place);
+  }
+
+  *places(): Iterable<string> {
+    yield* this.#routes.keys();
+    for (const place of this.#registrations.keys()) if (!this.#routes.has(place)) yield place;
+  }
+
   routesAt(place: string): Iterable<string> {
     return this.#routes.get(place);
   }

@@ -166,6 +166,16 @@ export class RoutingTable {
     return this.#places.groups();
   }
 
+  /** "shop.example.com/cart", each once; what comes or goes meanwhile may be among them or not. */
+  places(): Iterable<string> {
+    return this.#places.places();
+  }
+
+  /** undefined for a place that leads nowhere. */
+  pathRoute(place: string): PathRoute | undefined {
+    return this.#places.has(place) ? this.#pathRoute(place) : undefined;
+  }
+
   /** undefined for a group without routes. */
   group(group: string): GroupRoutes | undefined {
     const hosts = this.#places.hostsOf(group).map((host) => ({

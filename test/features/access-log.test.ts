@@ -177,20 +177,17 @@ describe("the access log", () => {
       expect(stuck.router.status.requestLog?.lines?.lastError).toContain("ENXIO");
       const reader = createReadStream(pipe);
       try {
-        const lines = createInterface({ input: reader })[Symbol.asyncIterator]();
+        const lines = createInterface({ input: reader });
         await eventually(async () => {
           await stuck.client.get(HOST, "/read?secret");
           return stuck.router.status.requestLog?.lines?.lastError === undefined;
         });
-        for (;;) {
-          const next = await lines.next();
-          if (next.done === true) throw new Error("the pipe ended");
-          const line = JSON.parse(next.value) as Record<string, unknown>;
+        for await (const text of lines) {
+          const line = JSON.parse(text) as Record<string, unknown>;
           expect(line).toMatchObject({ host: HOST, app_id: APP, status: 200 });
-          if (String(line["uri"]).startsWith("/read")) {
-            expect(line["uri"]).toBe("/read?hash=e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4");
-            break;
-          }
+          if (!String(line["uri"]).startsWith("/read")) continue;
+          expect(line["uri"]).toBe("/read?hash=e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4");
+          break;
         }
         const metrics = await stuck.router.metrics();
         expect(metrics).toContain(`cf_mesh_access_log_lost_total{where="file"} ${lost()}`);
