@@ -14,6 +14,7 @@ const SEPARATOR = "\u001f";
 
 /** As Gorouter's own tests have it. */
 const COMPLETE: RequestRecord = {
+  kind: "whole",
   startNs: 946_684_800_000_000_000n,
   status: 200,
   responseUs: 60_000_000,
@@ -221,17 +222,24 @@ describe("a line of the access log", () => {
 });
 
 describe("a record of Envoy's", () => {
+  const texts = (format = "") => format.split(SEPARATOR).map(() => "-");
+
   it("is refused alone when it has more fields or fewer than were asked for", () => {
-    const { format, parse } = recordFormat({ lines: true, extraFields: true, headers: ["x-a"] });
-    const texts = format.split(SEPARATOR).map(() => "-");
-    expect(parse(1n, texts.join(SEPARATOR))).toMatchObject({ host: "", status: undefined, headers: [""] });
-    expect(parse(1n, [...texts, "-"].join(SEPARATOR))).toBeUndefined();
+    const { records, parse } = recordFormat({ lines: true, extraFields: true, headers: ["x-a"], routes: false });
+    expect(records).toHaveLength(1);
+    const whole = texts(records[0]?.format);
+    expect(parse(1n, whole.join(SEPARATOR))).toMatchObject({ kind: "whole", host: "", headers: [""] });
+    expect(parse(1n, whole.join(SEPARATOR))?.status).toBeUndefined();
+    expect(parse(1n, [...whole, "-"].join(SEPARATOR))).toBeUndefined();
     expect(parse(1n, "")).toBeUndefined();
   });
 
-  it("has no more fields for metrics than those need", () => {
-    const { format } = recordFormat({ lines: false, extraFields: true, headers: ["x-a"] });
-    expect(format).not.toContain("REQ(:path)");
-    expect(format).not.toContain("x-a");
+  it("is short where metrics alone are made of it; what explains a fault comes by another", () => {
+    const { records, parse } = recordFormat({ lines: false, extraFields: true, headers: ["x-a"], routes: true });
+    expect(records.map(({ faultsOnly }) => faultsOnly)).toEqual([false, true]);
+    expect(texts(records[0]?.format).length).toBeLessThan(7);
+    expect(records.some(({ format }) => format.includes("REQ(:path)") || format.includes("x-a"))).toBe(false);
+    const kinds = records.map(({ format }) => parse(1n, texts(format).join(SEPARATOR))?.kind);
+    expect(kinds).toEqual(["plain", "fault"]);
   });
 });

@@ -6,22 +6,28 @@ const SEPARATOR = "\u001f";
 /** How Envoy writes that there is no value. A header that says just that is no value to Gorouter's log, either. */
 const NOTHING = "-";
 
-/** What the metrics need, by Envoy's command operators. */
-const FOR_METRICS = {
+/** What is counted of every request, by Envoy's command operators: each costs Envoy time at each request. */
+const PLAIN = {
   status: "%RESPONSE_CODE%",
   /** From the first byte of the request to the last of the answer; missing where the answer was not sent to its end. */
   responseUs: "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
-  durationMs: "%DURATION%",
   /** From the first byte sent to the app to the last of its answer. */
   appUs: "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
+  attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+  appId: "%UPSTREAM_METADATA(cf:app_id)%",
+};
+
+/** What is counted by route. */
+const FOR_ROUTES = { cluster: "%UPSTREAM_CLUSTER_RAW%" };
+
+/** What tells why a request had no answer of an app, or another than others have. */
+const FOR_FAULTS = {
+  durationMs: "%DURATION%",
   flags: "%RESPONSE_FLAGS%",
   failureReason: "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
   routerError: "%RESP(x-cf-routererror)%",
-  attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
   upgrade: "%REQ(upgrade)%",
   backend: "%UPSTREAM_HOST%",
-  appId: "%UPSTREAM_METADATA(cf:app_id)%",
-  cluster: "%UPSTREAM_CLUSTER_RAW%",
 };
 
 /** What the access log needs besides. */
@@ -34,7 +40,8 @@ const FOR_LINES = {
   responseBytes: "%BYTES_SENT%",
   referer: "%REQ(referer)%",
   userAgent: "%REQ(user-agent)%",
-  client: "%DOWNSTREAM_REMOTE_ADDRESS%",
+  // The other address of Envoy's is what a client may say in X-Forwarded-For.
+  client: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
   forwardedFor: "%REQ(x-forwarded-for)%",
   forwardedProto: "%REQ(x-forwarded-proto)%",
   requestId: "%REQ(x-vcap-request-id)%",
@@ -51,7 +58,7 @@ const FOR_EXTRA_FIELDS = {
   untilSentUs: "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
 };
 
-const OPERATORS = { ...FOR_METRICS, ...FOR_LINES, ...FOR_EXTRA_FIELDS };
+const OPERATORS = { ...PLAIN, ...FOR_ROUTES, ...FOR_FAULTS, ...FOR_LINES, ...FOR_EXTRA_FIELDS };
 type Field = keyof typeof OPERATORS;
 const NUMBERS = [
   "status",
@@ -74,6 +81,8 @@ type NumberField = (typeof NUMBERS)[number];
  */
 export type RequestRecord = Readonly<Record<Exclude<Field, NumberField>, string>> &
   Readonly<Record<NumberField, number | undefined>> & {
+    /** "whole": all that is told of a request. Else there is a "plain" one of each request, and a "fault" of some. */
+    readonly kind: "fault" | "plain" | "whole";
     /** Unix time in nanoseconds. */
     readonly startNs: bigint;
     /** Values of the headers that were asked for, in that order. */
@@ -85,43 +94,65 @@ export interface RecordContents {
   readonly lines: boolean;
   /** Whether lines have fields beyond those that all have. */
   readonly extraFields: boolean;
-  /** Names of request headers. */
+  /** Names of request headers, for lines. */
   readonly headers: readonly string[];
+  /** Whether something is counted by route. */
+  readonly routes: boolean;
 }
 
-const EMPTY = Object.fromEntries(
-  Object.keys(OPERATORS).map((field) => [field, NUMBERS.some((name) => name === field) ? undefined : ""]),
-) as unknown as Omit<RequestRecord, "headers" | "startNs">;
+/** What Envoy is to write. */
+export interface WantedRecord {
+  readonly format: string;
+  /** Not of requests that an app answered with a status below 400, and whose answer was sent to its end. */
+  readonly faultsOnly: boolean;
+}
 
 export interface RecordFormat {
-  /** What Envoy is to write for each request. */
-  readonly format: string;
-  /** undefined for a text that is none of this format. */
+  readonly records: readonly WantedRecord[];
+  /** undefined for a text that is none of these records. */
   readonly parse: (startNs: bigint, text: string) => RequestRecord | undefined;
 }
 
-export function recordFormat({ lines, extraFields, headers }: RecordContents): RecordFormat {
-  const fields = [
-    ...Object.keys(FOR_METRICS),
-    ...(lines ? Object.keys(FOR_LINES) : []),
-    ...(lines && extraFields ? Object.keys(FOR_EXTRA_FIELDS) : []),
-  ] as readonly Field[];
-  const isNumber = fields.map((field) => NUMBERS.some((name) => name === field));
-  const logged = lines ? headers : [];
+const NO_FIELDS = Object.fromEntries(
+  Object.keys(OPERATORS).map((field) => [field, NUMBERS.some((name) => name === field) ? undefined : ""]),
+) as unknown as Omit<RequestRecord, "headers" | "kind" | "startNs">;
+
+export function recordFormat({ lines, extraFields, headers, routes }: RecordContents): RecordFormat {
+  const plain = { ...PLAIN, ...(routes && FOR_ROUTES) };
+  const fault = { ...plain, ...FOR_FAULTS };
+  const kinds = lines
+    ? [recordKind("whole", { ...fault, ...FOR_LINES, ...(extraFields && FOR_EXTRA_FIELDS) }, headers)]
+    : [recordKind("plain", plain, []), recordKind("fault", fault, [])];
   return {
-    format: [...fields.map((field) => OPERATORS[field]), ...logged.map((name) => `%REQ(${name})%`)].join(SEPARATOR),
+    records: kinds.map(({ kind, format }) => ({ format, faultsOnly: kind === "fault" })),
     parse(startNs, text) {
       const values = text.split(SEPARATOR);
-      if (values.length !== fields.length + logged.length) return undefined;
-      const record: Record<string, unknown> = { ...EMPTY, startNs, headers: values.slice(fields.length).map(textOf) };
-      for (const [place, field] of fields.entries()) {
-        const value = values[place] ?? NOTHING;
-        record[field] = isNumber[place] ? numberOf(value) : textOf(value);
-      }
+      // No two kinds have as many fields.
+      return kinds.find(({ size }) => size === values.length)?.read(startNs, values);
+    },
+  };
+}
+
+function recordKind(kind: RequestRecord["kind"], operators: Partial<typeof OPERATORS>, headers: readonly string[]) {
+  const fields = (Object.keys(operators) as readonly Field[]).map((field) => ({
+    field,
+    read: NUMBERS.some((name) => name === field) ? numberOf : textOf,
+  }));
+  return {
+    kind,
+    size: fields.length + headers.length,
+    format: [...Object.values(operators), ...headers.map((name) => `%REQ(${name})%`)].join(SEPARATOR),
+    read(startNs: bigint, values: readonly string[]): RequestRecord {
+      const logged = headers.length > 0 ? values.slice(fields.length).map(textOf) : NO_HEADERS;
+      const record: Record<string, unknown> = { ...NO_FIELDS, kind, startNs, headers: logged };
+      let place = 0;
+      for (const { field, read } of fields) record[field] = read(values[place++] ?? NOTHING);
       return record as unknown as RequestRecord;
     },
   };
 }
+
+const NO_HEADERS: readonly string[] = [];
 
 function textOf(value: string): string {
   return value === NOTHING ? "" : value;

@@ -3,7 +3,7 @@ import { chmod, rm } from "node:fs/promises";
 import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall } from "@grpc/grpc-js";
 import { type LineWriter, lineWriter } from "../access-log/access-line.js";
 import { EXPORT_LOGS, logRecords } from "../access-log/otlp.js";
-import { recordFormat, type RequestRecord } from "../access-log/record.js";
+import { recordFormat, type RequestRecord, type WantedRecord } from "../access-log/record.js";
 import type { AccessLogConfig } from "../config/router-access-log.js";
 import type { Logger } from "../lib/logger.js";
 import { LineSink, type LineSinkStatus } from "./line-sink.js";
@@ -14,12 +14,16 @@ export interface AccessLogOptions {
   /** undefined: no lines are written, records go to `onRecord` alone. */
   readonly config: AccessLogConfig | undefined;
   readonly onRecord: (record: RequestRecord) => void;
+  /** Whether records are to tell the route. */
+  readonly routes: boolean;
   readonly logger: Logger;
 }
 
 export interface AccessLogStatus {
-  /** Records that came since the agent began. */
-  readonly recordCount: number;
+  /** Requests that were told of since the agent began. */
+  readonly requestCount: number;
+  /** What was told besides, of requests that had a fault. */
+  readonly faultCount: number;
   /** Records that were none. */
   readonly malformedCount: number;
   /** undefined where no lines are written. */
@@ -29,8 +33,8 @@ export interface AccessLogStatus {
 export interface AccessLog {
   readonly status: AccessLogStatus;
   readonly socketPath: string;
-  /** What Envoy is to write for each request. */
-  readonly format: string;
+  /** What Envoy is to write. */
+  readonly records: readonly WantedRecord[];
   /** Lines go to a new file from now on. */
   reopen(): void;
   close(): Promise<void>;
@@ -41,15 +45,18 @@ const NOTHING = Buffer.alloc(0);
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** Throws when the socket can't be made. */
-export async function startAccessLog({ socketPath, config, onRecord, logger }: AccessLogOptions): Promise<AccessLog> {
-  const { format, parse } = recordFormat({
+export async function startAccessLog(options: AccessLogOptions): Promise<AccessLog> {
+  const { socketPath, config, onRecord, routes, logger } = options;
+  const { records, parse } = recordFormat({
     lines: config !== undefined,
     extraFields: (config?.extraFields.length ?? 0) > 0,
     headers: config?.extraHeaders ?? [],
+    routes,
   });
   const sink = config && sinkOf(config, logger);
   const write: LineWriter | undefined = config && lineWriter(config);
-  let recordCount = 0;
+  let requestCount = 0;
+  let faultCount = 0;
   let malformedCount = 0;
 
   function take(message: Buffer): void {
@@ -59,7 +66,8 @@ export async function startAccessLog({ socketPath, config, onRecord, logger }: A
         malformedCount += 1;
         continue;
       }
-      recordCount += 1;
+      if (record.kind === "fault") faultCount += 1;
+      else requestCount += 1;
       onRecord(record);
       // Without a method, what came was no request.
       if (sink && write && record.method !== "") sink.write(write(record));
@@ -90,10 +98,10 @@ export async function startAccessLog({ socketPath, config, onRecord, logger }: A
   await chmod(socketPath, 0o600);
   return {
     get status() {
-      return { recordCount, malformedCount, lines: sink?.status };
+      return { requestCount, faultCount, malformedCount, lines: sink?.status };
     },
     socketPath,
-    format,
+    records,
     reopen: () => sink?.reopen(),
     async close() {
       server.forceShutdown();

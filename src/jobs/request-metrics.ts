@@ -32,7 +32,7 @@ const NO_ANSWER: ReadonlySet<string> = new Set(["LR", "UC", "UF", "UPE", "UR", "
 
 /** What Gorouter's tag says of endpoints that Diego's route-emitter registers: apps. */
 const APP_COMPONENT = "route-emitter";
-/** Gorouter's word for requests that no app got. */
+/** Gorouter's word for endpoints that are no app. */
 const NO_APP = "gorouter";
 
 /** An app or a route that had no request for so long gives its place to another. */
@@ -99,25 +99,39 @@ export function requestMetrics(registry: Registry, { apps, routes }: RequestMetr
     else if (words.some((word) => NO_ANSWER.has(word))) badGateways.inc();
   }
 
-  return (record) => {
-    const { appId, appUs, attempts, backend, routerError, status, upgrade } = record;
-    // An answer that broke off has its status, but no end. Apps may send the header of router errors, too.
-    const isAnswered = appUs !== undefined || (backend !== "" && (status ?? 0) > 0 && (status ?? 0) < 500);
-    if (!isAnswered) {
-      if (REJECTIONS.has(routerError)) rejectedRequests.inc();
-      else countFailure(record);
-    }
-    for (const meter of meters) meter(record);
-    if (backend === "") return;
+  /** What Gorouter counts of a request that it had an endpoint for. */
+  function countRouted(record: RequestRecord): void {
+    const { appId, attempts } = record;
     const component = byComponent[appId === "" ? 0 : 1];
     component?.requests.inc(Math.max(1, attempts ?? 1));
     component?.latency.observe(responseTimeUs(record) / US_PER_MS);
     byStatusGroup.get(statusGroup(record))?.inc();
-    if (appUs !== undefined) gorouterTime.observe(Math.max(0, responseTimeUs(record) - appUs) / US_PER_S);
-    if (upgrade !== "" && upgrade.toLowerCase() === "websocket") {
-      if (isAnswered) websocketUpgrades.inc();
-      else websocketFailures.inc();
-    }
+    for (const meter of meters) meter(record);
+  }
+
+  function countAnswered(record: RequestRecord, responseUs: number, appUs: number): void {
+    countRouted(record);
+    gorouterTime.observe(Math.max(0, responseUs - appUs) / US_PER_S);
+  }
+
+  function countUnanswered(record: RequestRecord): void {
+    const { backend, routerError, status = 0 } = record;
+    if (backend !== "") countRouted(record);
+    // An answer that broke off has its status, but no end. Apps may send the header of router errors, too.
+    if (backend !== "" && status > 0 && status < 500) return;
+    if (REJECTIONS.has(routerError)) rejectedRequests.inc();
+    else countFailure(record);
+  }
+
+  return (record) => {
+    const { kind, appUs, responseUs, backend, status, upgrade } = record;
+    // A request with a fault is told of twice: what both records say is counted once.
+    if (appUs !== undefined && responseUs !== undefined) {
+      if (kind !== "fault") countAnswered(record, responseUs, appUs);
+    } else if (kind !== "plain") countUnanswered(record);
+    if (backend === "" || upgrade.toLowerCase() !== "websocket") return;
+    if (status === 101 || appUs !== undefined) websocketUpgrades.inc();
+    else websocketFailures.inc();
   };
 }
 
@@ -142,11 +156,7 @@ function appMetrics(registers: Registers, limit: number, clock: Clock): RequestM
     for (const group of new Set(STATUS_GROUPS)) requests.remove(name, group);
   });
   return (record) => {
-    if (record.appId === "") {
-      latency.labels(NO_APP).observe(responseTimeUs(record) / US_PER_S);
-      return;
-    }
-    const name = names.take(record.appId, clock.now());
+    const name = record.appId === "" ? NO_APP : names.take(record.appId, clock.now());
     latency.labels(name).observe(responseTimeUs(record) / US_PER_S);
     requests.labels(name, statusGroup(record)).inc();
   };

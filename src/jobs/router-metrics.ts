@@ -66,7 +66,7 @@ export function routerMetrics(config: RequestMetricsConfig, router: () => Measur
     if (known.length > 0) set(known.reduce((sum, each) => sum + each, 0));
   });
   measure("cf_mesh_access_log_records_total", "Records of requests that came from Envoy", [], ({ requestLog }, set) => {
-    if (requestLog) set(requestLog.recordCount);
+    if (requestLog) set(requestLog.requestCount + requestLog.faultCount);
   });
   measure(
     "cf_mesh_access_log_lost_total",

@@ -144,6 +144,7 @@ export async function startRouter(
         socketPath: join(config.runDirectory, "requests.sock"),
         config: config.accessLog,
         onRecord: metrics.count,
+        routes: config.requestMetrics.routes > 0,
         logger,
       });
     }

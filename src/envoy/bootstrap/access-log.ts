@@ -9,8 +9,14 @@ import { ACCESS_LOG_CLUSTER, type } from "./json.js";
 export interface AccessLogOptions {
   /** Unix socket of the agent's server for records. */
   readonly socketPath: string;
-  /** The text of a record, by Envoy's command operators. */
+  readonly records: readonly WantedRecord[];
+}
+
+export interface WantedRecord {
+  /** The text, by Envoy's command operators. */
   readonly format: string;
+  /** Not of requests that an app answered with a status below 400, and whose answer was sent to its end. */
+  readonly faultsOnly: boolean;
 }
 
 /** What a worker gathers before it sends, or for so long. */
@@ -25,26 +31,26 @@ const MAX_WAITING = 64;
 const RETRIES = { num_retries: 8, retry_back_off: { base_interval: "0.25s", max_interval: "2s" } };
 
 export function accessLog(options: AccessLogOptions | undefined) {
-  if (!options) return [];
-  return [
-    {
-      name: "cf-mesh.access-log",
-      typed_config: {
-        "@type": type("extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"),
-        common_config: {
-          log_name: "requests",
-          transport_api_version: "V3",
-          buffer_size_bytes: BUFFER_BYTES,
-          buffer_flush_interval: FLUSH_INTERVAL,
-          grpc_service: { timeout: TIMEOUT, envoy_grpc: { cluster_name: ACCESS_LOG_CLUSTER } },
-          grpc_stream_retry_policy: RETRIES,
-        },
-        disable_builtin_labels: true,
-        body: { string_value: options.format },
-      },
+  return (options?.records ?? []).map(({ format, faultsOnly }) => ({
+    name: "cf-mesh.access-log",
+    ...(faultsOnly && { filter: FAULTS }),
+    typed_config: {
+      "@type": type("extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"),
+      log_name: "requests",
+      buffer_size_bytes: BUFFER_BYTES,
+      buffer_flush_interval: FLUSH_INTERVAL,
+      grpc_service: { timeout: TIMEOUT, envoy_grpc: { cluster_name: ACCESS_LOG_CLUSTER }, retry_policy: RETRIES },
+      disable_builtin_labels: true,
+      body: { string_value: format },
     },
-  ];
+  }));
 }
+
+const status = (op: "GE" | "LE", value: number) => ({
+  status_code_filter: { comparison: { op, value: { default_value: value, runtime_key: `cf-mesh.access-log.${op}` } } },
+});
+/** A flag tells of each fault that Envoy knows; upgrades and answers of its own that have none are told by their status. */
+const FAULTS = { or_filter: { filters: [{ response_flag_filter: {} }, status("GE", 400), status("LE", 199)] } };
 
 export function accessLogClusters(options: AccessLogOptions | undefined) {
   if (!options) return [];
