@@ -113,9 +113,7 @@ export interface RecordFormat {
   readonly parse: (startNs: bigint, text: string) => RequestRecord | undefined;
 }
 
-const NO_FIELDS = Object.fromEntries(
-  Object.keys(OPERATORS).map((field) => [field, NUMBERS.some((name) => name === field) ? undefined : ""]),
-) as unknown as Omit<RequestRecord, "headers" | "kind" | "startNs">;
+const NO_FIELDS = Object.fromEntries(Object.keys(OPERATORS).map((field) => [field, isNumber(field) ? undefined : ""]));
 
 export function recordFormat({ lines, extraFields, headers, routes }: RecordContents): RecordFormat {
   const plain = { ...PLAIN, ...(routes && FOR_ROUTES) };
@@ -134,25 +132,54 @@ export function recordFormat({ lines, extraFields, headers, routes }: RecordCont
 }
 
 function recordKind(kind: RequestRecord["kind"], operators: Partial<typeof OPERATORS>, headers: readonly string[]) {
-  const fields = (Object.keys(operators) as readonly Field[]).map((field) => ({
+  const fields = Object.keys(operators) as readonly Field[];
+  const size = fields.length + headers.length;
+  const Kind = class extends Values {};
+  // Values are read when they are asked for: most of those that a record has, nobody asks for.
+  const properties = fields.map((field, place) => [
     field,
-    read: NUMBERS.some((name) => name === field) ? numberOf : textOf,
-  }));
+    isNumber(field)
+      ? {
+          get(this: Values) {
+            return numberOf(this.values[place] ?? NOTHING);
+          },
+        }
+      : {
+          get(this: Values) {
+            return textOf(this.values[place] ?? NOTHING);
+          },
+        },
+  ]) satisfies [string, PropertyDescriptor & ThisType<Values>][];
+  Object.assign(Kind.prototype, NO_FIELDS, { kind });
+  Object.defineProperties(Kind.prototype, {
+    ...(Object.fromEntries(properties) as PropertyDescriptorMap),
+    headers: {
+      get(this: Values) {
+        return this.values.slice(fields.length).map(textOf);
+      },
+    },
+  });
   return {
     kind,
-    size: fields.length + headers.length,
+    size,
     format: [...Object.values(operators), ...headers.map((name) => `%REQ(${name})%`)].join(SEPARATOR),
-    read(startNs: bigint, values: readonly string[]): RequestRecord {
-      const logged = headers.length > 0 ? values.slice(fields.length).map(textOf) : NO_HEADERS;
-      const record: Record<string, unknown> = { ...NO_FIELDS, kind, startNs, headers: logged };
-      let place = 0;
-      for (const { field, read } of fields) record[field] = read(values[place++] ?? NOTHING);
-      return record as unknown as RequestRecord;
-    },
+    read: (startNs: bigint, values: readonly string[]) => new Kind(startNs, values) as unknown as RequestRecord,
   };
 }
 
-const NO_HEADERS: readonly string[] = [];
+class Values {
+  readonly startNs: bigint;
+  readonly values: readonly string[];
+
+  constructor(startNs: bigint, values: readonly string[]) {
+    this.startNs = startNs;
+    this.values = values;
+  }
+}
+
+function isNumber(field: string): boolean {
+  return NUMBERS.some((name) => name === field);
+}
 
 function textOf(value: string): string {
   return value === NOTHING ? "" : value;

@@ -82,17 +82,22 @@ describe("the access log", () => {
     eventually(async () => (await linesOf(path)).find((line) => line.includes(mark)));
 
   it("has Gorouter's line of a request, byte for byte", async () => {
-    await mesh.client.get(HOST, "/orders?id=7", {
+    const { headers } = await mesh.client.get(HOST, "/orders?id=7", {
       method: "POST",
       body: "sixteen letters!",
-      headers: { "user-agent": 'a "browser"', referer: "http://there/", "x-extra": "more" },
+      headers: {
+        "user-agent": 'a "browser"',
+        referer: "http://there/",
+        "x-forwarded-for": "203.0.113.9",
+        "x-extra": "more",
+      },
     });
     expect(await lineOf("/orders")).toMatch(
       new RegExp(
         [
           `^${START} "POST /orders\\?id=7 HTTP/1\\.1" 200 16 4`,
           `"http://there/" "a \\\\"browser\\\\"" "127\\.0\\.0\\.1:\\d+" "127\\.0\\.0\\.1:${appPort}"`,
-          `x_forwarded_for:"[^"]+" x_forwarded_proto:"http" vcap_request_id:"[^"]+"`,
+          `x_forwarded_for:"203\\.0\\.113\\.9, ?[0-9.]+" x_forwarded_proto:"http" vcap_request_id:"${headers["x-vcap-request-id"]}"`,
           `response_time:0\\.\\d{6} gorouter_time:0\\.\\d{6} app_id:"${APP}" app_index:"3" instance_id:"${INSTANCE}"`,
           `failed_attempts:0 dial_time:"-" x_cf_routererror:"-" x_extra:"more"$`,
         ].join(" "),

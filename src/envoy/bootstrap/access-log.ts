@@ -1,7 +1,7 @@
 /**
- * What Envoy tells the agent of each request that ended. OpenTelemetry's logger, since it sends one text per request: that
- * costs Envoy as much as its own protocol does, and the agent a tenth. Nothing here makes a request wait: records are
- * gathered and sent together, and dropped and counted when the agent does not take them.
+ * What Envoy tells the agent of each request that ended. OpenTelemetry's logger, since it sends one text per request, of
+ * just what was asked for: that is what costs. Nothing here makes a request wait: records are gathered and sent together,
+ * and dropped and counted when the agent does not take them.
  */
 import { http2Cluster } from "./agent-cluster.js";
 import { ACCESS_LOG_CLUSTER, type } from "./json.js";
@@ -28,7 +28,7 @@ const TIMEOUT = "5s";
 /** Sendings that may wait for the agent at a time, of all workers: with their size, the memory that a hung agent costs. */
 const MAX_WAITING = 64;
 /** An agent that restarts is back before these are used up. */
-const RETRIES = { num_retries: 8, retry_back_off: { base_interval: "0.25s", max_interval: "2s" } };
+const RETRIES = { num_retries: 10, retry_back_off: { base_interval: "0.5s", max_interval: "2s" } };
 
 export function accessLog(options: AccessLogOptions | undefined) {
   return (options?.records ?? []).map(({ format, faultsOnly }) => ({
@@ -36,10 +36,15 @@ export function accessLog(options: AccessLogOptions | undefined) {
     ...(faultsOnly && { filter: FAULTS }),
     typed_config: {
       "@type": type("extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"),
-      log_name: "requests",
-      buffer_size_bytes: BUFFER_BYTES,
-      buffer_flush_interval: FLUSH_INTERVAL,
-      grpc_service: { timeout: TIMEOUT, envoy_grpc: { cluster_name: ACCESS_LOG_CLUSTER }, retry_policy: RETRIES },
+      // Deprecated by 1.40, which takes neither size nor interval nor retries from anywhere else.
+      common_config: {
+        log_name: "requests",
+        transport_api_version: "V3",
+        buffer_size_bytes: BUFFER_BYTES,
+        buffer_flush_interval: FLUSH_INTERVAL,
+        grpc_service: { timeout: TIMEOUT, envoy_grpc: { cluster_name: ACCESS_LOG_CLUSTER } },
+        grpc_stream_retry_policy: RETRIES,
+      },
       disable_builtin_labels: true,
       body: { string_value: format },
     },
