@@ -1,6 +1,6 @@
 /** What leads from a place to its endpoints of one protocol, as Envoy's cluster and the endpoints in it. */
 import { create, fromJson } from "@bufbuild/protobuf";
-import { anyPack, DurationSchema } from "@bufbuild/protobuf/wkt";
+import { type Any, anyPack } from "@bufbuild/protobuf/wkt";
 import { CircuitBreakersSchema } from "../gen/envoy/config/cluster/v3/circuit_breaker_pb.js";
 import { Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "../gen/envoy/config/cluster/v3/cluster_pb.js";
 import { ConfigSourceSchema } from "../gen/envoy/config/core/v3/config_source_pb.js";
@@ -11,7 +11,8 @@ import type { Endpoint } from "../model/endpoints.js";
 import type { Share, UpstreamProtocol } from "../model/shares.js";
 import { endpointMetadata } from "./endpoint-metadata.js";
 import { FAILED_ENDPOINTS_LB, OUTLIER_DETECTION, OVERPROVISIONING_FACTOR } from "./failed-endpoints.js";
-import type { CompileOptions } from "./options.js";
+import { milliseconds } from "./durations.js";
+import type { BackendConnections, CompileOptions } from "./options.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
 /** The shares of a place that speak one protocol: one cluster. */
@@ -22,8 +23,6 @@ export interface Pool {
   /** Those that have an endpoint. */
   readonly shares: readonly Share[];
 }
-
-const CONNECT_TIMEOUT_SECONDS = 5n;
 
 /** Envoy's own limits (1,024 each, 3 retries) would refuse requests that an app could take. */
 const UNLIMITED = 4_000_000_000;
@@ -53,17 +52,38 @@ function circuitBreakers(maxConnectionsPerBackend: number) {
     perHostThresholds: [{ maxConnections: maxConnectionsPerBackend }],
   });
 }
-const HTTP2 = {
-  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": anyPack(
-    HttpProtocolOptionsSchema,
-    create(HttpProtocolOptionsSchema, {
-      upstreamProtocolOptions: {
-        case: "explicitHttpConfig",
-        value: { protocolConfig: { case: "http2ProtocolOptions", value: {} } },
-      },
-    }),
-  ),
-};
+/** Made once for each router, and of the same bytes for all its clusters. */
+const protocolOptions = new WeakMap<BackendConnections, Readonly<Record<UpstreamProtocol, ProtocolOptions>>>();
+
+type ProtocolOptions = Record<string, Any>;
+
+function protocolOptionsOf(connections: BackendConnections): Readonly<Record<UpstreamProtocol, ProtocolOptions>> {
+  const known = protocolOptions.get(connections);
+  if (known) return known;
+  const { keepAlive, idleTimeoutMs, maxResponseHeaderKb, maxResponseHeaders } = connections;
+  const options = (
+    protocolConfig: { case: "http2ProtocolOptions"; value: object } | { case: "httpProtocolOptions"; value: object },
+  ) => ({
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": anyPack(
+      HttpProtocolOptionsSchema,
+      create(HttpProtocolOptionsSchema, {
+        commonHttpProtocolOptions: {
+          idleTimeout: milliseconds(idleTimeoutMs),
+          maxHeadersCount: maxResponseHeaders,
+          maxResponseHeadersKb: maxResponseHeaderKb,
+          ...(!keepAlive && { maxRequestsPerConnection: 1 }),
+        },
+        upstreamProtocolOptions: { case: "explicitHttpConfig", value: { protocolConfig } },
+      }),
+    ),
+  });
+  const made = {
+    http1: options({ case: "httpProtocolOptions", value: {} }),
+    http2: options({ case: "http2ProtocolOptions", value: {} }),
+  };
+  protocolOptions.set(connections, made);
+  return made;
+}
 
 /** Depends on nothing that comes and goes with endpoints: Envoy would close the connections of a cluster that changed. */
 export function compileCluster({ name, protocol, balancing }: Pool, options: CompileOptions): EncodedResource {
@@ -72,11 +92,11 @@ export function compileCluster({ name, protocol, balancing }: Pool, options: Com
     name,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
     edsClusterConfig: { edsConfig: ADS },
-    connectTimeout: create(DurationSchema, { seconds: CONNECT_TIMEOUT_SECONDS }),
+    connectTimeout: milliseconds(options.backends.connectTimeoutMs),
     ...loadBalancing(balancing),
     circuitBreakers: circuitBreakers(maxConnectionsPerBackend),
     outlierDetection: OUTLIER_DETECTION,
-    typedExtensionProtocolOptions: protocol === "http2" ? HTTP2 : {},
+    typedExtensionProtocolOptions: protocolOptionsOf(options.backends)[protocol],
     transportSocketMatches: appTls?.socketMatches ?? [],
   });
   return encodeResource(ClusterSchema, name, message);

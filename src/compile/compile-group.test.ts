@@ -5,12 +5,25 @@ import { type Cluster, Cluster_LbPolicy, ClusterSchema } from "../gen/envoy/conf
 import { ClusterLoadAssignmentSchema } from "../gen/envoy/config/endpoint/v3/endpoint_pb.js";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import type { Route } from "../gen/envoy/config/route/v3/route_components_pb.js";
+import { HttpProtocolOptionsSchema } from "../gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.js";
 import { RoutingTable } from "../model/routing-table.js";
 import { type AppTls, appTlsOf } from "./app-tls.js";
 import { type CompiledGroup, compileGroup } from "./compile-group.js";
 
 const HOST = "shop.example.com";
-const OPTIONS = { maxAttempts: 3, maxConnectionsPerBackend: 0, preferredZone: undefined };
+const OPTIONS = {
+  maxAttempts: 3,
+  maxConnectionsPerBackend: 0,
+  preferredZone: undefined,
+  requestTimeoutMs: 900_000,
+  backends: {
+    keepAlive: true,
+    idleTimeoutMs: 90_000,
+    connectTimeoutMs: 5_000,
+    maxResponseHeaderKb: 1_024,
+    maxResponseHeaders: 1_000,
+  },
+};
 const to = (processGuid: string, weight = 0, protocol = "http1") => ({ processGuid, weight, port: 8080, protocol });
 
 /** A table with these routes; "blue" has one instance, "green" three, "none" has none. */
@@ -73,8 +86,12 @@ function clusterOf(compiled: CompiledGroup, name: string): Cluster {
   return fromBinary(ClusterSchema, compiled.clusters.get(name)?.body ?? new Uint8Array());
 }
 
-function protocolOptions(compiled: CompiledGroup, cluster: string): readonly string[] {
-  return Object.keys(clusterOf(compiled, cluster).typedExtensionProtocolOptions);
+function protocolOf(compiled: CompiledGroup, cluster: string): string | undefined {
+  const [any] = Object.values(clusterOf(compiled, cluster).typedExtensionProtocolOptions);
+  const { upstreamProtocolOptions } = fromBinary(HttpProtocolOptionsSchema, any?.value ?? new Uint8Array());
+  return upstreamProtocolOptions.case === "explicitHttpConfig"
+    ? upstreamProtocolOptions.value.protocolConfig.case
+    : undefined;
 }
 
 describe("a compiled host", () => {
@@ -171,10 +188,8 @@ describe("a compiled host", () => {
   it("weighs the clusters of two protocols by what runs behind them", () => {
     const compiled = compile(HOST, { destinations: [to("blue", 20, "http2"), to("green", 80), to("none", 5)] });
     expect(routes(compiled)[0]).toBe(`* /: ${HOST}|http1=80 ${HOST}|http2=20`);
-    expect(protocolOptions(compiled, `${HOST}|http1`)).toEqual([]);
-    expect(protocolOptions(compiled, `${HOST}|http2`)).toEqual([
-      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-    ]);
+    expect(protocolOf(compiled, `${HOST}|http1`)).toBe("httpProtocolOptions");
+    expect(protocolOf(compiled, `${HOST}|http2`)).toBe("http2ProtocolOptions");
   });
 
   it("gives equal input equal bytes and versions", () => {

@@ -1,6 +1,5 @@
 /** The Envoy routes of one path. */
 import { create } from "@bufbuild/protobuf";
-import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import {
   RetryPolicySchema,
   RouteSchema,
@@ -13,12 +12,10 @@ import type { CohortCookie, RouteWishes } from "../model/annotations.js";
 import type { Balancing } from "../model/balancing.js";
 import type { PathRoute } from "../model/routing-table.js";
 import { CLUSTER_HEADER, INSTANCE_FILTER, INSTANCE_METADATA } from "./names.js";
+import { milliseconds } from "./durations.js";
 import type { CompileOptions } from "./options.js";
 import { routeMetadata } from "./route-metadata.js";
 import type { PathPlan, RequestCondition, WeightedPool } from "./plan-path.js";
-
-/** Longest time a request may take, as on Gorouter. Connections that were upgraded (WebSocket) have no limit. */
-const REQUEST_TIMEOUT_MS = 900_000;
 
 const RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request";
 /** For requests that may be sent twice: no effect by their method, and without a body. */
@@ -31,7 +28,7 @@ export function compilePath(route: PathRoute, { branches, copies }: PathPlan, op
     path === "" ? { case: "prefix", value: "/" } : { case: "pathSeparatedPrefix", value: path };
   const shared = {
     hashPolicy: hashPolicy(balancing),
-    timeout: milliseconds(wishes.timeoutMs ?? REQUEST_TIMEOUT_MS),
+    timeout: milliseconds(wishes.timeoutMs ?? options.requestTimeoutMs),
     // The listener's own bounds the wait for this route, and no longer applies: WebSockets may be silent for long.
     idleTimeout: milliseconds(0),
     requestMirrorPolicies: copies.map(({ name, weight }) =>
@@ -223,14 +220,4 @@ function mirrorPolicy(cluster: string, percent: number) {
   const numerator = Math.round(percent * MILLIONTHS_PER_PERCENT);
   const defaultValue = { numerator, denominator: FractionalPercent_DenominatorType.MILLION };
   return { cluster, runtimeFraction: { defaultValue } };
-}
-
-const MS_PER_SECOND = 1_000;
-const NANOS_PER_MS = 1_000_000;
-
-function milliseconds(count: number) {
-  return create(DurationSchema, {
-    seconds: BigInt(Math.floor(count / MS_PER_SECOND)),
-    nanos: (count % MS_PER_SECOND) * NANOS_PER_MS,
-  });
 }

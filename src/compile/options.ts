@@ -8,6 +8,22 @@ export interface CompileOptions {
   readonly maxAttempts: number;
   /** Connections to one endpoint; 0 for any number. */
   readonly maxConnectionsPerBackend: number;
+  /** Longest time a request may take where its route says nothing else, milliseconds. Upgraded connections have no limit. */
+  readonly requestTimeoutMs: number;
+  readonly backends: BackendConnections;
   /** Requests go to endpoints of this zone while there are any; undefined: to those of all. */
   readonly preferredZone: string | undefined;
+}
+
+/** Connections to apps. */
+export interface BackendConnections {
+  /** They are used for the next request, too. */
+  readonly keepAlive: boolean;
+  /** How long one is kept without a request, milliseconds. */
+  readonly idleTimeoutMs: number;
+  /** How long one may take to be made, TLS included, milliseconds. */
+  readonly connectTimeoutMs: number;
+  /** Of an answer, in all. */
+  readonly maxResponseHeaderKb: number;
+  readonly maxResponseHeaders: number;
 }

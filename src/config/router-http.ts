@@ -38,6 +38,25 @@ const SpansSchema = z.strictObject({
   samplePercent: z.number().min(0).max(100).default(1).describe("of requests that come without a trace of their own"),
 });
 
+const BackendConnectionsSchema = z.strictObject({
+  keepAlive: z.boolean().default(true).describe("connections to apps are used again (max_idle_connections above 0)"),
+  idleTimeoutMs: durationMs(1).default(90_000).describe("how long a connection to an app is kept without a request"),
+  connectTimeoutMs: durationMs(1)
+    .default(5_000)
+    .describe("how long a connection to an app may take to be made, TLS included (endpoint_dial_timeout)"),
+  maxResponseHeaderKb: z
+    .int()
+    .min(1)
+    .max(MOST_HEADER_KB)
+    .default(1_024)
+    .describe("size of an answer's headers in all (max_response_header_kb); more becomes a 502"),
+  maxResponseHeaders: z
+    .int()
+    .min(1)
+    .default(1_000)
+    .describe("number of an answer's headers (max_response_headers); more becomes a 502"),
+});
+
 export const HttpSchema = z.strictObject({
   requestTimeoutMs: durationMs(1)
     .default(900_000)
@@ -92,6 +111,7 @@ export const HttpSchema = z.strictObject({
     .describe("a request with this in X-Vcap-Trace is told its router and app instance (trace_key); default: none is"),
   responses: HeaderRewriteSchema.prefault({}).describe("headers of answers, the router's own errors included"),
   errorPages: ErrorPagesSchema.prefault({}).describe("HTML pages in the place of plain errors"),
+  backends: BackendConnectionsSchema.prefault({}).describe("connections to apps"),
   traceHeaders: z
     .strictObject({
       b3: z.boolean().default(false).describe("X-B3-TraceId, X-B3-SpanId and b3 (enable_zipkin)"),

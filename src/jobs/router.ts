@@ -86,6 +86,8 @@ export async function startRouter(
   const resources = meshResources(table, {
     appTls,
     maxAttempts,
+    requestTimeoutMs: config.http.requestTimeoutMs,
+    backends: config.http.backends,
     maxConnectionsPerBackend,
     preferredZone: azPreference === "none" ? undefined : availabilityZone,
   });
