@@ -27,11 +27,10 @@ export const ROUTER_CERTIFICATE_SECRET = "cf-mesh.router-certificate";
 /** Where the metadata of an endpoint says whose it is. */
 export const IDENTITY_NAMESPACE = "cf";
 
-/** The filter that sends a request to the instance that it asks for, and the one that tells a client its instance. */
+/** The filters that send a request to the instance that it asks for, and that tell a client its instance. */
 export const INSTANCE_FILTER = "cf-mesh.instance";
-export const STICKY_COOKIE_FILTER = "cf-mesh.sticky-cookie";
 
-/** Where the metadata of a route and of a request says what these filters need. */
+/** Where the metadata of a route and of a request says what they need. */
 export const INSTANCE_METADATA = { instances: "instances", cookiePath: "path", knowsCluster: "cluster" } as const;
 
 /** The request header by which they name a cluster that they know the instance to be in; never seen by an app. */

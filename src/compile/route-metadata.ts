@@ -3,13 +3,13 @@ import { create } from "@bufbuild/protobuf";
 import { type Metadata, MetadataSchema } from "../gen/envoy/config/core/v3/base_pb.js";
 import type { Pool } from "./compile-cluster.js";
 import { instanceIndex } from "./instance-index.js";
-import { INSTANCE_FILTER, INSTANCE_METADATA, STICKY_COOKIE_FILTER } from "./names.js";
+import { INSTANCE_FILTER, INSTANCE_METADATA } from "./names.js";
 
 /** `pools`: those that requests of the route go to. A Lua filter sees what lies under its own name. */
 export function routeMetadata(pools: readonly Pool[], cookiePath: string): Metadata {
-  const instances = { [INSTANCE_METADATA.instances]: instanceIndex(pools) };
-  const path = { [INSTANCE_METADATA.cookiePath]: cookiePath };
-  return create(MetadataSchema, {
-    filterMetadata: { [INSTANCE_FILTER]: instances, ...(cookiePath !== "/" && { [STICKY_COOKIE_FILTER]: path }) },
-  });
+  const known = {
+    [INSTANCE_METADATA.instances]: instanceIndex(pools),
+    ...(cookiePath !== "/" && { [INSTANCE_METADATA.cookiePath]: cookiePath }),
+  };
+  return create(MetadataSchema, { filterMetadata: { [INSTANCE_FILTER]: known } });
 }

@@ -7,13 +7,14 @@ import {
   stickyCookieLua,
   type StickySessions,
 } from "../compile/instance-filters.js";
-import { IDENTITY_NAMESPACE, INSTANCE_FILTER, STICKY_COOKIE_FILTER } from "../compile/names.js";
+import { IDENTITY_NAMESPACE, INSTANCE_FILTER } from "../compile/names.js";
 import type { InstanceFilters } from "../envoy/bootstrap/instance-filters.js";
 
 export function instanceFilters(sessions: StickySessions): InstanceFilters {
   return {
-    instance: { name: INSTANCE_FILTER, lua: instanceLua(sessions) },
-    stickyCookie: { name: STICKY_COOKIE_FILTER, lua: stickyCookieLua(sessions) },
+    name: INSTANCE_FILTER,
+    instanceLua: instanceLua(sessions),
+    stickyCookieLua: stickyCookieLua(sessions),
     requestHeaders: REQUEST_HEADERS,
     cookieName: STICKY_COOKIE,
     sessionCookieNames: sessions.cookieNames,

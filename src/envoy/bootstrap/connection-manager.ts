@@ -62,7 +62,7 @@ export function connectionManager(options: BootstrapOptions, isTls: boolean) {
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),
       ...search.slice(1).map(searchFilter),
-      ...instanceFilters(instances),
+      instanceFilters(instances),
       {
         name: "envoy.filters.http.router",
         typed_config: {

@@ -13,10 +13,15 @@ export const responseHeader = (name: string, value: HeaderValue) => header("Http
 
 export type Predicate = ReturnType<typeof header>;
 
-/** `filter` where one of `predicates` holds. What asks for headers of the answer alone must not act on the request. */
-export function filterWhere(name: string, filter: object, predicates: readonly [Predicate, ...Predicate[]]) {
+type Predicates = readonly [Predicate, ...Predicate[]];
+
+function anyOf(predicates: Predicates) {
   const [first, ...others] = predicates;
-  const any = others.length > 0 ? { or_matcher: { predicate: predicates } } : first;
+  return others.length > 0 ? { or_matcher: { predicate: predicates } } : first;
+}
+
+/** `filter` where one of `predicates` holds. What asks for headers of the answer alone must not act on the request. */
+export function filterWhere(name: string, filter: object, predicates: Predicates) {
   const skip = {
     name: "skip",
     typed_config: { "@type": type("extensions.filters.common.matcher.action.v3.SkipFilter") },
@@ -27,7 +32,46 @@ export function filterWhere(name: string, filter: object, predicates: readonly [
       "@type": type("extensions.common.matching.v3.ExtensionWithMatcher"),
       extension_config: { name, typed_config: filter },
       xds_matcher: {
-        matcher_list: { matchers: [{ predicate: { not_matcher: any }, on_match: { action: skip } }] },
+        matcher_list: { matchers: [{ predicate: { not_matcher: anyOf(predicates) }, on_match: { action: skip } }] },
+      },
+    },
+  };
+}
+
+/** Filters by the name that they have in Envoy's log, in the order in which they run. */
+export type Filters = Readonly<Record<string, object>>;
+
+export interface FilterCase {
+  readonly predicates: Predicates;
+  readonly filters: Filters;
+}
+
+/**
+ * The filters of the first case that holds. A request in which none does pays for one match, whatever the number of
+ * filters. A case that asks for headers of the answer gets the answer alone.
+ */
+export function filtersOfCase(name: string, cases: readonly FilterCase[]) {
+  const chain = (index: number, filters: Filters) => ({
+    name: `${name}-${index}`,
+    typed_config: {
+      "@type": type("extensions.filters.http.composite.v3.ExecuteFilterAction"),
+      filter_chain: {
+        typed_config: Object.entries(filters).map(([filter, config]) => ({ name: filter, typed_config: config })),
+      },
+    },
+  });
+  return {
+    name,
+    typed_config: {
+      "@type": type("extensions.common.matching.v3.ExtensionWithMatcher"),
+      extension_config: { name, typed_config: { "@type": type("extensions.filters.http.composite.v3.Composite") } },
+      xds_matcher: {
+        matcher_list: {
+          matchers: cases.map(({ predicates, filters }, index) => ({
+            predicate: anyOf(predicates),
+            on_match: { action: chain(index, filters) },
+          })),
+        },
       },
     },
   };
