@@ -97,7 +97,7 @@ describe("the access log", () => {
         [
           `^${START} "POST /orders\\?id=7 HTTP/1\\.1" 200 16 4`,
           `"http://there/" "a \\\\"browser\\\\"" "127\\.0\\.0\\.1:\\d+" "127\\.0\\.0\\.1:${appPort}"`,
-          `x_forwarded_for:"203\\.0\\.113\\.9, ?[0-9.]+" x_forwarded_proto:"http" vcap_request_id:"${headers["x-vcap-request-id"]}"`,
+          `x_forwarded_for:"203\\.0\\.113\\.9, ?[0-9.]+" x_forwarded_proto:"http" vcap_request_id:"${String(headers["x-vcap-request-id"])}"`,
           `response_time:0\\.\\d{6} gorouter_time:0\\.\\d{6} app_id:"${APP}" app_index:"3" instance_id:"${INSTANCE}"`,
           `failed_attempts:0 dial_time:"-" x_cf_routererror:"-" x_extra:"more"$`,
         ].join(" "),
