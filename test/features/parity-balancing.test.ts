@@ -116,6 +116,36 @@ describe("balancing as on Gorouter", () => {
     });
   });
 
+  it("least connection: where the operator makes it the rule, keeps requests away from an instance that is busy", async () => {
+    const held: ServerResponse[] = [];
+    const running = await instances.startAll(["busy-0", "busy-1"], (guid) => (request, response) => {
+      if (request.url === "/held") held.push(response);
+      else response.end(sampleAnswer(guid, request));
+    });
+    await tuned.log.append(
+      running.map(({ guid, port }) => ({
+        key: `registration.nats.${guid}`,
+        value: encodeRegistration({
+          host: hostOf("busy"),
+          address: "127.0.0.1",
+          port,
+          protocol: "http1",
+          isolationSegment: "fast",
+        }),
+      })),
+    );
+    await serves("busy", "/", tuned);
+    const client = new Client(tuned.port);
+    const waiting = client.get(hostOf("busy"), "/held");
+    await eventually(() => held.length === 1);
+    const shares = await tuned.client.shares(hostOf("busy"), { count: 30 });
+    // The least busy of some that are picked at random.
+    expect(Math.max(...Object.values(shares))).toBeGreaterThanOrEqual(28);
+    held[0]?.end("{}");
+    await waiting;
+    client.close();
+  });
+
   describe("attempts", () => {
     it("of any request go on past an instance that takes no connection", async () => {
       const [alive] = await instances.startAll(["alive"]);
@@ -209,6 +239,11 @@ describe("balancing as on Gorouter", () => {
   });
 
   describe("an instance that failed", () => {
+    const failedCount = async (name: string) => {
+      const lines = (await mesh.router.envoy.admin.get("/clusters")).split("\n");
+      return lines.filter((line) => line.startsWith(hostOf(name)) && line.endsWith("/failed_outlier_check")).length;
+    };
+
     it("is left alone, and the others serve", async () => {
       const [alive] = await instances.startAll(["alive"]);
       if (!alive) throw new Error("an instance was started");
@@ -221,11 +256,7 @@ describe("balancing as on Gorouter", () => {
         await mesh.client.get(hostOf("failed"));
         return broken.seen.length > 0;
       });
-      await eventually(async () => {
-        const before = broken.seen.length;
-        await mesh.client.shares(hostOf("failed"), { count: 6 });
-        return broken.seen.length === before;
-      });
+      await eventually(async () => (await failedCount("failed")) === 1);
       const before = broken.seen.length;
       expect(await mesh.client.shares(hostOf("failed"), { count: 40 })).toEqual({ alive: 40 });
       expect(broken.seen).toHaveLength(before);
@@ -241,7 +272,10 @@ describe("balancing as on Gorouter", () => {
       if (!first || !second) throw new Error("two instances were started");
       await mesh.log.append([routeEntry("all-failed"), processEntry("all-failed", [first, second])]);
       await eventually(async () => (await mesh.client.get(hostOf("all-failed"))).status >= 502);
-      for (let sent = 0; sent < 5; sent += 1) await mesh.client.get(hostOf("all-failed"));
+      await eventually(async () => {
+        await mesh.client.get(hostOf("all-failed"));
+        return (await failedCount("all-failed")) === 2;
+      });
       isBroken = false;
       expect(Object.keys(await mesh.client.shares(hostOf("all-failed"), { count: 10 })).sort()).toEqual([
         "first",
@@ -260,9 +294,8 @@ describe("balancing as on Gorouter", () => {
       ]);
       await serves("shares");
       await eventually(async () => {
-        const before = broken.seen.length;
         await mesh.client.shares(hostOf("shares"), { count: 12 });
-        return before > 0 && broken.seen.length === before;
+        return (await failedCount("shares")) === 2;
       });
       expect(await mesh.client.shares(hostOf("shares"))).toEqual({ left: 80, right: 20 });
       broken.close();
@@ -385,19 +418,22 @@ describe("balancing as on Gorouter", () => {
     ]);
     await serves("bounded", "/", tuned);
     const client = new Client(tuned.port, 20);
-    const asked = Array.from({ length: 7 }, () => client.get(hostOf("bounded"), "/held"));
-    const { status, headers, body } = await Promise.race(asked);
+    const ask = (count: number) => Array.from({ length: count }, () => client.get(hostOf("bounded"), "/held"));
+    const first = ask(2);
+    await eventually(() => held.length === 2);
+    const others = ask(5);
+    const { status, headers, body } = await Promise.race(others);
     expect(status).toBe(503);
     expect(headers["x-cf-routererror"]).toBe("Connection Limit Reached");
     expect(body.toString()).toBe(
       `503 Service Unavailable: Requested route ('${hostOf("bounded")}') has reached the connection limit.\n`,
     );
-    await eventually(() => held.length === 2);
+    expect(held).toHaveLength(2);
     for (let answered = 0; answered < 6; answered += 1) {
       await eventually(() => held.length > answered);
       held[answered]?.end("{}");
     }
-    const statuses = (await Promise.all(asked)).map((answer) => answer.status);
+    const statuses = (await Promise.all([...first, ...others])).map((answer) => answer.status);
     expect(statuses.sort()).toEqual([200, 200, 200, 200, 200, 200, 503]);
     await serves("bounded", "/", tuned);
     client.close();
