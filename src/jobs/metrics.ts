@@ -1,6 +1,6 @@
 /** What a process of the mesh measures of itself, for Prometheus: read when it is asked for, so that it costs nothing else. */
-import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import type { SourceStatus } from "../sources/source.js";
+import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import type { MessageCounts, SourceStatus } from "../sources/source.js";
 import type { MeshStatus } from "./up.js";
 
 const STATES: readonly SourceStatus["state"][] = ["starting", "following", "retrying"];
@@ -32,6 +32,33 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
     });
   }
 
+  /** By the name that Gorouter has for it; it tells component and action apart, which dashboards add up. */
+  function measureMessages(
+    name: string,
+    help: string,
+    labels: Readonly<Record<string, string>>,
+    read: keyof MessageCounts,
+  ) {
+    new Counter({
+      name,
+      help,
+      labelNames: Object.keys(labels),
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const { messages } of status()?.sources ?? []) if (messages) this.inc({ ...labels }, messages[read]);
+      },
+    });
+  }
+
+  measureMessages(
+    "registry_message",
+    "number of route registration messages",
+    { component: "", action: "" },
+    "registered",
+  );
+  measureMessages("unregistry_message", "number of unregister messages", { component: "" }, "unregistered");
+  measureMessages("routes_pruned", "number of pruned routes", {}, "pruned");
   measure("build_info", "1, with the version of the program", ["version"], (_, set) => set(1, { version }));
   measure("source_state", "1 for the state that a source is in", ["source", "state"], ({ sources }, set) => {
     for (const { name, state } of sources) {

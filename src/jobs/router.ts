@@ -143,7 +143,7 @@ export async function startRouter(
     xds = server;
     if (config.accessLog || config.requestMetrics.enabled) {
       requestLog = await startAccessLog({
-        socketPath: join(config.runDirectory, "requests.sock"),
+        socketPath: join(config.runDirectory, "log.sock"),
         config: config.accessLog,
         onRecord: metrics.count,
         routes: config.requestMetrics.routes > 0,

@@ -16,6 +16,17 @@ export interface SourceStatus {
   readonly lastError: string | undefined;
   /** Left out by sources that nobody limits. */
   readonly requests?: RequestUsage;
+  /** Left out by sources that nobody sends messages. */
+  readonly messages?: MessageCounts;
+}
+
+/** What a source was sent since it was made. */
+export interface MessageCounts {
+  /** Messages that register, and that take back; those included that changed nothing. */
+  readonly registered: number;
+  readonly unregistered: number;
+  /** What nobody registered again in time. */
+  readonly pruned: number;
 }
 
 /** What a source asks of a platform that limits its clients. */

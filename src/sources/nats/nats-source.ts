@@ -151,7 +151,13 @@ class RegistrationSource implements NatsSource {
   get status(): SourceStatus {
     const lastError = this.#platformFault ?? this.#logFault;
     const healthy = this.#lastSyncMs === undefined ? "starting" : "following";
-    return { state: lastError === undefined ? healthy : "retrying", lastSyncMs: this.#lastSyncMs, lastError };
+    const { registerMessages: registered, unregisterMessages: unregistered, pruned } = this.#counts;
+    return {
+      state: lastError === undefined ? healthy : "retrying",
+      lastSyncMs: this.#lastSyncMs,
+      lastError,
+      messages: { registered, unregistered, pruned },
+    };
   }
 
   get counts(): NatsCounts {

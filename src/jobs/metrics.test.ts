@@ -1,0 +1,24 @@
+import { expect, it } from "vitest";
+import { jobMetrics } from "./metrics.js";
+import type { MeshStatus } from "./up.js";
+
+it("messages of NATS are counted by Gorouter's names", async () => {
+  const status: MeshStatus = {
+    router: undefined,
+    sources: [
+      {
+        name: "nats",
+        role: "leader",
+        state: "following",
+        lastSyncMs: 0,
+        lastError: undefined,
+        messages: { registered: 7, unregistered: 2, pruned: 1 },
+      },
+    ],
+    credentials: { replacedCount: 0, refused: [], certificateEndsMs: {} },
+  };
+  const text = await jobMetrics("0.0.0", () => status)();
+  expect(text).toContain('registry_message{component="",action=""} 7');
+  expect(text).toContain('unregistry_message{component=""} 2');
+  expect(text).toContain("routes_pruned 1");
+});
