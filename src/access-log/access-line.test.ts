@@ -118,6 +118,13 @@ describe("a line of the access log", () => {
     expect(forwarded("10.1.1.1", "")).toBe('"10.1.1.1"');
   });
 
+  it("has the address that Envoy added behind PROXY protocol, not the one that the client says", () => {
+    const client = (record: Partial<RequestRecord>) => /"FakeUserAgent" ("[^"]*")/.exec(line(record))?.[1];
+    expect(client({ client: "203.0.113.7:4711", forwardedFor: "203.0.113.7" })).toBe('"203.0.113.7:4711"');
+    expect(client({ client: "1.1.1.1:0", forwardedFor: "1.1.1.1,203.0.113.7" })).toBe('"203.0.113.7:0"');
+    expect(client({ client: "1.1.1.1:0", forwardedFor: "1.1.1.1,2001:db8::1" })).toBe('"[2001:db8::1]:0"');
+  });
+
   it("redacts the query of GET requests alone", () => {
     const uri = (
       method: string,
@@ -225,7 +232,13 @@ describe("a record of Envoy's", () => {
   const texts = (format = "") => format.split(SEPARATOR).map(() => "-");
 
   it("is refused alone when it has more fields or fewer than were asked for", () => {
-    const { records, parse } = recordFormat({ lines: true, extraFields: true, headers: ["x-a"], routes: false });
+    const { records, parse } = recordFormat({
+      lines: true,
+      extraFields: true,
+      proxyProtocol: false,
+      headers: ["x-a"],
+      routes: false,
+    });
     expect(records).toHaveLength(1);
     const whole = texts(records[0]?.format);
     expect(parse(1n, whole.join(SEPARATOR))).toMatchObject({ kind: "whole", host: "", headers: [""] });
@@ -235,7 +248,13 @@ describe("a record of Envoy's", () => {
   });
 
   it("is short where metrics alone are made of it; what explains a fault comes by another", () => {
-    const { records, parse } = recordFormat({ lines: false, extraFields: true, headers: ["x-a"], routes: true });
+    const { records, parse } = recordFormat({
+      lines: false,
+      extraFields: true,
+      proxyProtocol: false,
+      headers: ["x-a"],
+      routes: true,
+    });
     expect(records.map(({ faultsOnly }) => faultsOnly)).toEqual([false, true]);
     expect(texts(records[0]?.format).length).toBeLessThan(7);
     expect(records.some(({ format }) => format.includes("REQ(:path)") || format.includes("x-a"))).toBe(false);

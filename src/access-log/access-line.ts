@@ -130,7 +130,7 @@ function valuesOf(record: RequestRecord, options: LineOptions) {
     status: hasLeft ? CLIENT_LEFT : (record.status ?? 0),
     requestBytes: record.requestBytes ?? 0,
     responseBytes: record.responseBytes ?? 0,
-    client: options.hideSourceIp ? "" : record.client,
+    client: options.hideSourceIp ? "" : clientOf(record),
     forwardedFor: options.hideForwardedFor ? "" : receivedForwardedFor(record),
     responseUs,
     gorouterUs: record.appUs === undefined ? undefined : Math.max(0, responseUs - record.appUs),
@@ -146,6 +146,16 @@ export function responseTimeUs({ responseUs, durationMs = 0 }: RequestRecord): n
 /** Before it got an answer: what Gorouter logs as 499. */
 export function hasClientLeft({ status, flags }: RequestRecord): boolean {
   return (status ?? 0) === 0 && flags.split(",").includes("DC");
+}
+
+/**
+ * Behind PROXY protocol, Envoy tells what a client says in X-Forwarded-For instead of its address, and no port. What Envoy
+ * has added to that header is the address.
+ */
+function clientOf({ client, forwardedFor }: RequestRecord): string {
+  const added = forwardedFor.slice(forwardedFor.lastIndexOf(",") + 1).trim();
+  if (!client.endsWith(":0") || added === "") return client;
+  return added.includes(":") ? `[${added}]:0` : `${added}:0`;
 }
 
 /** Gorouter logs the headers as the app gets them; where no app got any, as the client sent them: without its address. */

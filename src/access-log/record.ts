@@ -40,7 +40,7 @@ const FOR_LINES = {
   responseBytes: "%BYTES_SENT%",
   referer: "%REQ(referer)%",
   userAgent: "%REQ(user-agent)%",
-  // The other address of Envoy's is what a client may say in X-Forwarded-For.
+  // Envoy's other address is what a client says in X-Forwarded-For, where it says something.
   client: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
   forwardedFor: "%REQ(x-forwarded-for)%",
   forwardedProto: "%REQ(x-forwarded-proto)%",
@@ -48,6 +48,9 @@ const FOR_LINES = {
   appIndex: "%UPSTREAM_METADATA(cf:instance_index)%",
   instanceId: "%UPSTREAM_METADATA(cf:instance_id)%",
 };
+
+/** Behind PROXY protocol the connection is a load balancer's. */
+const BEHIND_PROXY_PROTOCOL = { client: "%DOWNSTREAM_REMOTE_ADDRESS%" };
 
 /** Fields of Gorouter's line that it has only when it is asked for them. */
 const FOR_EXTRA_FIELDS = {
@@ -94,6 +97,8 @@ export interface RecordContents {
   readonly lines: boolean;
   /** Whether lines have fields beyond those that all have. */
   readonly extraFields: boolean;
+  /** Whether connections may begin with a PROXY header. */
+  readonly proxyProtocol: boolean;
   /** Names of request headers, for lines. */
   readonly headers: readonly string[];
   /** Whether something is counted by route. */
@@ -115,11 +120,13 @@ export interface RecordFormat {
 
 const NO_FIELDS = Object.fromEntries(Object.keys(OPERATORS).map((field) => [field, isNumber(field) ? undefined : ""]));
 
-export function recordFormat({ lines, extraFields, headers, routes }: RecordContents): RecordFormat {
+export function recordFormat(contents: RecordContents): RecordFormat {
+  const { lines, extraFields, proxyProtocol, headers, routes } = contents;
   const plain = { ...PLAIN, ...(routes && FOR_ROUTES) };
   const fault = { ...plain, ...FOR_FAULTS };
+  const forLines = { ...FOR_LINES, ...(proxyProtocol && BEHIND_PROXY_PROTOCOL), ...(extraFields && FOR_EXTRA_FIELDS) };
   const kinds = lines
-    ? [recordKind("whole", { ...fault, ...FOR_LINES, ...(extraFields && FOR_EXTRA_FIELDS) }, headers)]
+    ? [recordKind("whole", { ...fault, ...forLines }, headers)]
     : [recordKind("plain", plain, []), recordKind("fault", fault, [])];
   return {
     records: kinds.map(({ kind, format }) => ({ format, faultsOnly: kind === "fault" })),

@@ -14,6 +14,8 @@ export interface AccessLogOptions {
   /** undefined: no lines are written, records go to `onRecord` alone. */
   readonly config: AccessLogConfig | undefined;
   readonly onRecord: (record: RequestRecord) => void;
+  /** Whether connections may begin with a PROXY header. */
+  readonly proxyProtocol: boolean;
   /** Whether records are to tell the route. */
   readonly routes: boolean;
   readonly logger: Logger;
@@ -46,11 +48,12 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** Throws when the socket can't be made. */
 export async function startAccessLog(options: AccessLogOptions): Promise<AccessLog> {
-  const { socketPath, config, onRecord, routes, logger } = options;
+  const { socketPath, config, onRecord, proxyProtocol, routes, logger } = options;
   const { records, parse } = recordFormat({
     lines: config !== undefined,
     extraFields: (config?.extraFields.length ?? 0) > 0,
     headers: config?.extraHeaders ?? [],
+    proxyProtocol,
     routes,
   });
   const sink = config && sinkOf(config, logger);

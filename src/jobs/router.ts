@@ -146,6 +146,7 @@ export async function startRouter(
         socketPath: join(config.runDirectory, "log.sock"),
         config: config.accessLog,
         onRecord: metrics.count,
+        proxyProtocol: config.http.proxyProtocol,
         routes: config.requestMetrics.routes > 0,
         logger,
       });

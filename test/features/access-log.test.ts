@@ -76,6 +76,14 @@ describe("the access log", () => {
     await eventually(async () => (await router.client.get(HOST)).status === 200);
   }
 
+  /** A request on a connection of a load balancer's, which says whose it is. */
+  async function proxied(port: number, header: string): Promise<void> {
+    const socket = connect(port, "127.0.0.1");
+    const request = `GET /proxied HTTP/1.1\r\nhost: ${HOST}\r\n${header}connection: close\r\n\r\n`;
+    socket.write(`PROXY TCP4 203.0.113.7 127.0.0.1 4711 8080\r\n${request}`);
+    expect(await text(socket)).toContain(" 200 OK");
+  }
+
   const linesOf = async (path: string) => (await readFile(path, "utf8").catch(() => "")).split("\n");
   /** The line of the request that has this in it. */
   const lineOf = (mark: string, path = file) =>
@@ -168,6 +176,7 @@ describe("the access log", () => {
     await promisify(execFile)("mkfifo", [pipe]);
     const stuck = await startTestRouter({
       config: () => ({
+        http: { proxyProtocol: true },
         accessLog: { file: pipe, format: "json", redactQueryParameters: "hash", bufferBytes: 65_536 },
       }),
     });
@@ -187,11 +196,17 @@ describe("the access log", () => {
           await stuck.client.get(HOST, "/read?secret");
           return stuck.router.status.requestLog?.lines?.lastError === undefined;
         });
-        for await (const text of lines) {
-          const line = JSON.parse(text) as Record<string, unknown>;
+        for (const forwarded of ["", "x-forwarded-for: 1.1.1.1\r\n"]) await proxied(stuck.port, forwarded);
+        await stuck.client.get(HOST, "/read?secret");
+        const clients: unknown[] = [];
+        for await (const written of lines) {
+          const line = JSON.parse(written) as Record<string, unknown>;
           expect(line).toMatchObject({ host: HOST, app_id: APP, status: 200 });
+          if (line["uri"] === "/proxied") clients.push(line["client"]);
           if (!String(line["uri"]).startsWith("/read")) continue;
           expect(line["uri"]).toBe("/read?hash=e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4");
+          if (clients.length < 2) continue;
+          expect(clients).toEqual(["203.0.113.7:4711", "203.0.113.7:0"]);
           break;
         }
         const metrics = await stuck.router.metrics();
