@@ -4,16 +4,8 @@ import { goQuote, textOfBytes } from "./go-quote.js";
 import type { RequestRecord } from "./record.js";
 
 /** What Gorouter's extra_access_log_fields may name. */
-export const EXTRA_FIELDS = [
-  "backend_time",
-  "dial_time",
-  "dns_time",
-  "failed_attempts",
-  "failed_attempts_time",
-  "local_address",
-  "tls_time",
-] as const;
-export type ExtraField = (typeof EXTRA_FIELDS)[number];
+export type ExtraField =
+  "backend_time" | "dial_time" | "dns_time" | "failed_attempts" | "failed_attempts_time" | "local_address" | "tls_time";
 
 export interface LineOptions {
   readonly format: "gorouter" | "json";
@@ -26,11 +18,6 @@ export interface LineOptions {
   readonly extraHeaders: readonly string[];
 }
 
-/** Bytes of headers that browsers govern, and of what apps govern, where a line must fit a packet. */
-const SMALL_LIMIT = 1_000;
-const LARGE_LIMIT = 20_000;
-const LINE_LIMIT = 65_400;
-
 const CLIENT_LEFT = 499;
 
 /** Without the end of the line. */
@@ -40,43 +27,25 @@ export function lineWriter(options: LineOptions): LineWriter {
   return options.format === "json" ? (record) => jsonLine(record, options) : (record) => gorouterLine(record, options);
 }
 
-/** A line of Gorouter's for the app's own log: one that is too long for a packet has its headers and URI cut. */
-export function packetLine(record: RequestRecord, options: LineOptions): string {
-  const line = gorouterLine(record, options);
-  return Buffer.byteLength(line) <= LINE_LIMIT ? line : gorouterLine(record, options, true);
-}
-
-function gorouterLine(record: RequestRecord, options: LineOptions, isCut = false): string {
+function gorouterLine(record: RequestRecord, options: LineOptions): string {
   const values = valuesOf(record, options);
-  const header = (value: string, name: string) => quoted(isCut ? cut(value, name, SMALL_LIMIT) : value);
-  const uri = isCut ? cut(values.uri, "request-uri", LARGE_LIMIT) : values.uri;
   const extra = options.extraFields.map((field) => `${field}:${extraField(record, field, quoted)} `).join("");
   return (
     `${textOfBytes(values.host)} - [${values.timestamp}] ` +
-    `${goQuote(`${values.method} ${uri} ${values.protocol}`)} ${values.status === 0 ? '"-"' : values.status} ` +
-    `${values.requestBytes} ${values.responseBytes} ${header(record.referer, "referer")} ` +
-    `${header(record.userAgent, "user-agent")} ${quoted(values.client)} ${quoted(record.backend)} ` +
-    `x_forwarded_for:${header(values.forwardedFor, "x-forwarded-for")} ` +
-    `x_forwarded_proto:${header(record.forwardedProto, "x-forwarded-proto")} ` +
+    `${goQuote(`${values.method} ${values.uri} ${values.protocol}`)} ${values.status === 0 ? '"-"' : values.status} ` +
+    `${values.requestBytes} ${values.responseBytes} ${quoted(record.referer)} ` +
+    `${quoted(record.userAgent)} ${quoted(values.client)} ${quoted(record.backend)} ` +
+    `x_forwarded_for:${quoted(values.forwardedFor)} ` +
+    `x_forwarded_proto:${quoted(record.forwardedProto)} ` +
     `vcap_request_id:${quoted(record.requestId)} response_time:${seconds(values.responseUs)} ` +
     `gorouter_time:${seconds(values.gorouterUs)} app_id:${quoted(record.appId)} ` +
     `app_index:${quoted(record.appIndex)} instance_id:${quoted(record.instanceId)} ${extra}` +
-    `x_cf_routererror:${quoted(values.routerError)}${extraHeaders(record, options, isCut)}`
+    `x_cf_routererror:${quoted(values.routerError)}${extraHeaders(record, options)}`
   );
 }
 
-function extraHeaders({ headers }: RequestRecord, { extraHeaders: names }: LineOptions, isCut: boolean): string {
-  let text = "";
-  for (const [place, name] of names.entries()) {
-    const field = fieldName(name);
-    const value = headers[place] ?? "";
-    // As Gorouter reckons: quotes, colon and space, and the dash of what is missing.
-    const length = field.length + value.length + (value === "" ? 7 : 4);
-    if (isCut && text.length + length >= LARGE_LIMIT)
-      return `${text} ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED`;
-    text += ` ${field}:${quoted(value)}`;
-  }
-  return text;
+function extraHeaders({ headers }: RequestRecord, { extraHeaders: names }: LineOptions): string {
+  return names.map((name, place) => ` ${fieldName(name)}:${quoted(headers[place] ?? "")}`).join("");
 }
 
 function jsonLine(record: RequestRecord, options: LineOptions): string {
@@ -229,14 +198,6 @@ function secondsNumber(us: number | undefined): number | undefined {
 
 function fieldName(header: string): string {
   return header.toLowerCase().replaceAll("-", "_");
-}
-
-function cut(value: string, name: string, limit: number): string {
-  let rest = value;
-  while (rest.length > limit) {
-    rest = `${rest.slice(0, Math.floor(rest.length / 2))}...${name.toUpperCase()}-TOO-LONG-TO-LOG--TRUNCATED`;
-  }
-  return rest;
 }
 
 const NS_PER_S = 1_000_000_000n;
