@@ -1,7 +1,11 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import { built } from "../../test/support/built.js";
 import { eventually } from "../../test/support/eventually.js";
 import { silentLogger } from "../lib/logger.js";
 import { LineSink } from "./line-sink.js";
@@ -60,5 +64,32 @@ describe("a sink of lines", () => {
     await sink.close();
     expect(await readFile(`${file}.1`, "utf8")).toBe("first\n");
     expect(await readFile(file, "utf8")).toBe("second\n");
+  });
+
+  it("leaves a process to its work whose standard output nobody reads", async () => {
+    const program = `
+      const { LineSink } = await import(${JSON.stringify(built("src/jobs/line-sink.ts"))});
+      const sink = new LineSink({ target: "stdout", bufferBytes: 500_000, logger: { error() {}, info() {} } });
+      for (let number = 0; number < 10_000; number += 1) sink.write(String(number).padStart(99, "."));
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      process.stderr.write("it goes on");
+      process.stdin.once("data", async () => {
+        await sink.close();
+        process.stderr.write(JSON.stringify(sink.status));
+      });
+      process.stdin.once("end", () => process.exit());
+    `;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program]);
+    onTestFinished(() => void child.kill());
+    const [told] = (await once(child.stderr, "data")) as [Buffer];
+    expect(told.toString()).toBe("it goes on");
+    const written = text(child.stdout);
+    child.stdin.write("close");
+    const [status] = (await once(child.stderr, "data")) as [Buffer];
+    expect(JSON.parse(status.toString())).toEqual({ writtenCount: 5_000, lostCount: 5_000 });
+    child.stdin.end();
+    expect(await written).toBe(
+      Array.from({ length: 5_000 }, (_, number) => `${String(number).padStart(99, ".")}\n`).join(""),
+    );
   });
 });
