@@ -18,7 +18,7 @@ import { routeMetadata } from "./route-metadata.js";
 import type { PathPlan, RequestCondition, WeightedPool } from "./plan-path.js";
 
 const RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request";
-/** For requests that may be sent twice: no effect by their method, and without a body. */
+/** For requests that may be sent twice: their methods have no effects. */
 const RETRY_SAFE = `${RETRY_UNSENT},reset`;
 
 /** For methods that may be sent again, then for the others; of each branch. */
