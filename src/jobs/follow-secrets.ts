@@ -1,6 +1,7 @@
 /** An operator's certificates on their way to Envoy: checked, then written where it reads them, each time they change. */
+import { createPublicKey } from "node:crypto";
 import type { Secret, SecretFile } from "../envoy/bootstrap/secrets.js";
-import { asError } from "../lib/errors.js";
+import { asError, MeshError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
 import type { Credentials, Files, Texts } from "./credentials.js";
 import { writeSecretFile } from "./secret-files.js";
@@ -26,7 +27,11 @@ export async function followSecrets<F extends Files>(
   const current = await credentials.follow({
     section,
     files,
-    make: secretsOf,
+    make(texts) {
+      const secrets = secretsOf(texts);
+      for (const secret of secrets) if ("certificate" in secret) refuseStrangeKeys(section, secret.certificate);
+      return secrets;
+    },
     onReplaced: (secrets) => {
       writing = writing
         .then(() => write(secrets))
@@ -36,4 +41,24 @@ export async function followSecrets<F extends Files>(
     },
   });
   return write(current());
+}
+
+const MIN_RSA_BITS = 2_048;
+const CURVES: readonly (string | undefined)[] = ["prime256v1", "secp384r1", "secp521r1"];
+
+/** Envoy would refuse these too, but tell its own log alone. */
+function refuseStrangeKeys(section: string, certificate: string): void {
+  const { asymmetricKeyType: type = "unknown", asymmetricKeyDetails: details = {} } = createPublicKey(certificate);
+  const { modulusLength = 0, namedCurve } = details;
+  const isTaken =
+    (type === "rsa" && modulusLength >= MIN_RSA_BITS) ||
+    (type === "ec" && CURVES.includes(namedCurve)) ||
+    type === "ed25519";
+  if (isTaken) return;
+  const size = type === "rsa" ? ` of ${modulusLength} bits` : "";
+  throw new MeshError(
+    "MESH_CONFIG_INVALID",
+    `${section}.certificateFile: Envoy takes no ${type}${namedCurve === undefined ? size : ` (${namedCurve})`} key`,
+    "use a key of RSA with 2048 bits or more, or of ECDSA on P-256, P-384 or P-521",
+  );
 }

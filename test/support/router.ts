@@ -16,6 +16,8 @@ export interface TestRouter {
   /** The latest one. */
   readonly router: Router;
   readonly port: number;
+  /** Those of its configuration; looked at often. */
+  readonly credentials: Credentials;
   /** Where the files of its configuration are, by their names. */
   readonly path: (file: string) => string;
   /** One connection. */
@@ -70,6 +72,7 @@ export async function startTestRouter({ files = {}, config }: TestRouterOptions 
       return router;
     },
     port,
+    credentials,
     client,
     async restartAgent() {
       await router.detach();

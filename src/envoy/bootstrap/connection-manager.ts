@@ -15,8 +15,8 @@ const IGNORED_UPGRADES = [
   { prefix: "TLS/", ignore_case: true },
 ];
 
-/** `isTls`: of HTTPS. */
-export function connectionManager(options: BootstrapOptions, isTls: boolean) {
+/** `asksClients`: they may show certificates here. */
+export function connectionManager(options: BootstrapOptions, asksClients: boolean) {
   const { search, instances, headers, http } = options;
   return {
     stat_prefix: "router",
@@ -57,7 +57,7 @@ export function connectionManager(options: BootstrapOptions, isTls: boolean) {
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
       ...rareResponseHeaders(headers),
-      ...clientCertFilters(headers.forwardedClientCert, isTls),
+      ...clientCertFilters(headers.forwardedClientCert, asksClients),
       ...traceHeaderFilters(options.traceHeaders),
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),

@@ -14,9 +14,9 @@ export function forwardedClientCert(mode: ForwardedClientCert) {
   return { forward_client_cert_details: DETAILS[mode] };
 }
 
-/** The certificate as Gorouter writes it: base64 of its DER, which is its PEM without the armour. For TLS alone. */
-export function clientCertFilters(mode: ForwardedClientCert, isTls: boolean) {
-  if (mode !== "sanitize_set" || !isTls) return [];
+/** The certificate as Gorouter writes it: base64 of its DER, which is its PEM without the armour. */
+export function clientCertFilters(mode: ForwardedClientCert, asksClients: boolean) {
+  if (mode !== "sanitize_set" || !asksClients) return [];
   return [
     {
       name: "cf-mesh.client-cert",
@@ -31,7 +31,7 @@ export function clientCertFilters(mode: ForwardedClientCert, isTls: boolean) {
 const LUA = `
 function envoy_on_request(handle)
   local connection = handle:streamInfo():downstreamSslConnection()
-  if connection == nil or not connection:peerCertificatePresented() then return end
+  if not connection:peerCertificatePresented() then return end
   local pem = string.gsub(connection:urlEncodedPemEncodedPeerCertificate(), "%%(%x%x)", function(code)
     return string.char(tonumber(code, 16))
   end)

@@ -1,6 +1,6 @@
 /** Where requests come in. */
 import { connectionManager } from "./connection-manager.js";
-import { downstreamTlsSocket } from "./downstream-tls.js";
+import { type DownstreamTls, downstreamTlsSocket } from "./downstream-tls.js";
 import { type } from "./json.js";
 import type { BootstrapOptions } from "./options.js";
 
@@ -11,11 +11,11 @@ export function listeners(options: BootstrapOptions) {
   const { listenPort, tls } = options;
   return [
     ...(listenPort === undefined ? [] : [listener("http", listenPort, options)]),
-    ...(tls ? [listener("https", tls.port, options, downstreamTlsSocket(tls))] : []),
+    ...(tls ? [listener("https", tls.port, options, tls)] : []),
   ];
 }
 
-function listener(name: string, port: number, options: BootstrapOptions, tlsSocket?: object) {
+function listener(name: string, port: number, options: BootstrapOptions, tls?: DownstreamTls) {
   return {
     name,
     address: { socket_address: { address: options.listenAddress, port_value: port } },
@@ -24,13 +24,13 @@ function listener(name: string, port: number, options: BootstrapOptions, tlsSock
     ...(options.takesProxyProtocol && proxyProtocol()),
     filter_chains: [
       {
-        ...(tlsSocket && { transport_socket: tlsSocket }),
+        ...(tls && { transport_socket: downstreamTlsSocket(tls) }),
         filters: [
           {
             name: "envoy.filters.network.http_connection_manager",
             typed_config: {
               "@type": type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-              ...connectionManager(options, tlsSocket !== undefined),
+              ...connectionManager(options, tls?.clientCertificates !== undefined),
             },
           },
         ],
