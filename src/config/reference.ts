@@ -53,7 +53,7 @@ function table(keys: readonly (readonly [string, JsonSchema])[], required: reado
   return ["| key | type | default | what it is |", "|---|---|---|---|", ...rows(keys, required)].join("\n");
 }
 
-/** A section within a section has rows of its own: "health.port". */
+/** A section within a section has rows of its own: "health.port"; each of a list, too: "keypairs[].keyFile". */
 function rows(keys: readonly (readonly [string, JsonSchema])[], required: readonly string[], place = ""): string[] {
   return keys.flatMap(([name, key]) => {
     const fallback =
@@ -63,7 +63,9 @@ function rows(keys: readonly (readonly [string, JsonSchema])[], required: readon
           : ""
         : `\`${typeof key.default === "string" ? key.default : JSON.stringify(key.default)}\``;
     const row = `| \`${place}${name}\` | ${typeOf(key)} | ${fallback} | ${key.description ?? ""} |`;
-    return [row, ...rows(Object.entries(key.properties ?? {}), key.required ?? [], `${place}${name}.`)];
+    const { properties, required: inner = [] } = key.items?.properties ? key.items : key;
+    const below = `${place}${name}${key.items ? "[]" : ""}.`;
+    return [row, ...rows(Object.entries(properties ?? {}), inner, below)];
   });
 }
 

@@ -45,6 +45,25 @@ const KeypairSchema = z.strictObject({
   keyFile: file.describe("its key"),
 });
 
+const NameSchema = z
+  .strictObject({
+    country: z.array(z.string()).optional(),
+    organization: z.array(z.string()).optional(),
+    organizationalUnit: z.array(z.string()).optional(),
+    locality: z.array(z.string()).optional(),
+    province: z.array(z.string()).optional(),
+    streetAddress: z.array(z.string()).optional(),
+    postalCode: z.array(z.string()).optional(),
+    commonName: z.string().optional(),
+    serialNumber: z.string().optional(),
+  })
+  .refine((name) => Object.keys(name).length > 0, { error: "must have a part at least" });
+
+const RuleSchema = z.strictObject({
+  issuer: NameSchema.describe("a CA of caFile (issuer_in_chain)"),
+  subjects: z.array(NameSchema).min(1, "name at least one").describe("names that it may sign (valid_cert_subjects)"),
+});
+
 const ClientCertificatesSchema = z.strictObject({
   validation: z
     .enum(["request", "require"])
@@ -53,6 +72,12 @@ const ClientCertificatesSchema = z.strictObject({
       "clients may show a certificate, which must then be good, or have to (client_cert_validation); without this section none is asked for",
     ),
   caFile: file.describe("CAs of clients' certificates, in PEM (client_ca_certs)"),
+  rules: z
+    .array(RuleSchema)
+    .default([])
+    .describe(
+      "whole names that certificates of a CA must have, else 403 (verify_client_certificate_metadata); with rules, CAs must be in caFile that sign clients' certificates themselves",
+    ),
 });
 
 export const TlsSchema = z

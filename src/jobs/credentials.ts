@@ -149,6 +149,8 @@ async function readAll<F extends Files>(section: string, files: F): Promise<Text
 
 const CERTIFICATES: readonly string[] = ["caFile", "certificateFile"];
 const PEMS: readonly string[] = [...CERTIFICATES, "keyFile"];
+/** Those of a PEM text, one by one. */
+export const certificatesIn = (pem: string): readonly string[] => pem.match(CERTIFICATE) ?? [];
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
 
 /** Returns when its certificates end, by their keys. Throws MESH_CONFIG_INVALID for what can't be used. */
@@ -161,7 +163,7 @@ function checked(section: string, files: Files, texts: Files): Readonly<Record<s
     if (!CERTIFICATES.includes(name)) continue;
     const problem = `${place} is no certificate in PEM`;
     const times = trying(section, problem, () =>
-      (text.match(CERTIFICATE) ?? []).map((pem) => Date.parse(new X509Certificate(pem).validTo)),
+      certificatesIn(text).map((pem) => Date.parse(new X509Certificate(pem).validTo)),
     );
     if (times.length === 0) throw unusable(section, problem, undefined);
     endsMs[`${section}.${name}`] = Math.min(...times);

@@ -1,6 +1,8 @@
-import { X509Certificate } from "node:crypto";
+import "reflect-metadata";
+import { webcrypto, X509Certificate } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { BasicConstraintsExtension, PemConverter, X509CertificateGenerator } from "@peculiar/x509";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Certificates, createCertificates, type KeyPair } from "../../src/emulator/certificates.js";
 import { eventually } from "../support/eventually.js";
 import { HttpsRouter } from "../support/https.js";
@@ -68,6 +70,43 @@ describe("certificates of clients", () => {
     expect((await telling.router.client.get(host, "/", SPOOFED)).json.headers).not.toHaveProperty(XFCC);
   });
 
+  it("must have a name that the rule of their CA allows, where there is one: 403 otherwise", async () => {
+    const commonName = "Söhne, Töchter + Co. <#1>; a=b";
+    const units = ["space:1", "app:2"];
+    const issuer = { commonName: "cf-mesh emulated foundation CA" };
+    const start = (rules: readonly object[]) =>
+      HttpsRouter.start(certificates, {
+        tls: (path) => ({ clientCertificates: { caFile: path("clients-ca.crt"), rules } }),
+      });
+    const subjects = [{ commonName: "another" }, { commonName, organizationalUnit: units }];
+    const ruled = await start([{ issuer, subjects }]);
+    onTestFinished(() => ruled.stop());
+    const target = await ruled.echo();
+    const statusOf = async (name: string, organizationalUnits: readonly string[]) => {
+      const pair = await certificates.issue({ commonName: name, organizationalUnits, usages: ["client"] });
+      return (await ruled.get(target, shownBy(pair))).status;
+    };
+    expect(await statusOf(commonName, units)).toBe(200);
+    expect(await statusOf("another", [])).toBe(200);
+    expect(await statusOf(commonName, [...units].reverse())).toBe(403);
+    expect(await statusOf(commonName, [])).toBe(403);
+    expect(await statusOf("another", units)).toBe(403);
+    expect(await statusOf("CN=another", [])).toBe(403);
+    expect((await ruled.get(target)).status).toBe(200);
+    const between = await underIntermediate();
+    await writeFile(ruled.router.path("clients-ca.crt"), between.root);
+    await eventually(() => ruled.router.credentials.status.refused.includes("router.tls.clientCertificates.caFile"));
+    await writeFile(ruled.router.path("clients-ca.crt"), `${certificates.ca}\n${between.root}`);
+    await eventually(() => ruled.router.credentials.status.refused.length === 0);
+    await expect(ruled.get(target, between.shown)).rejects.toThrow();
+    await writeFile(
+      ruled.router.path("clients-ca.crt"),
+      `${certificates.ca}\n${between.root}\n${between.intermediate}`,
+    );
+    await eventually(async () => (await ruled.get(target, between.shown)).status === 200);
+    await expect(start([{ issuer: { commonName: "a slip" }, subjects }])).rejects.toThrow("rules.0.issuer");
+  });
+
   it("may be of another CA as soon as its file says so", async () => {
     const file = requiring.router.path("clients-ca.crt");
     const before = await readFile(file, "utf8");
@@ -79,3 +118,33 @@ describe("certificates of clients", () => {
     expect((await requiring.get(host, strange)).status).toBe(200);
   });
 });
+
+/** A certificate whose CA has one above it, which it is shown with. */
+async function underIntermediate() {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const newKeys = () => webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const [top, middle, leaf] = await Promise.all([newKeys(), newKeys(), newKeys()]);
+  const make = (
+    name: string,
+    issuer: string,
+    keys: webcrypto.CryptoKeyPair,
+    by: webcrypto.CryptoKeyPair,
+    isCa: boolean,
+  ) =>
+    X509CertificateGenerator.create(
+      {
+        ...{ subject: `CN=${name}`, issuer: `CN=${issuer}`, publicKey: keys.publicKey, signingKey: by.privateKey },
+        ...{ signingAlgorithm: algorithm, extensions: [new BasicConstraintsExtension(isCa, undefined, true)] },
+      },
+      webcrypto,
+    );
+  const root = await make("root", "root", top, top, true);
+  const intermediate = await make("intermediate", "root", middle, top, true);
+  const certificate = await make("client", "intermediate", leaf, middle, false);
+  const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", leaf.privateKey), "PRIVATE KEY");
+  return {
+    root: root.toString("pem"),
+    intermediate: intermediate.toString("pem"),
+    shown: { cert: `${certificate.toString("pem")}\n${intermediate.toString("pem")}`, key },
+  };
+}

@@ -1,10 +1,11 @@
-import { execFile } from "node:child_process";
+import "reflect-metadata";
+import { webcrypto } from "node:crypto";
 import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import type { ClientHttp2Session } from "node:http2";
-import { promisify } from "node:util";
+import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import { type Certificates, createCertificates } from "../../src/emulator/certificates.js";
+import { type Certificates, createCertificates, type KeyPair } from "../../src/emulator/certificates.js";
 import { TlsSchema } from "../../src/config/router-tls.js";
 import { eventually } from "../support/eventually.js";
 import { HttpsRouter } from "../support/https.js";
@@ -144,10 +145,9 @@ describe("HTTPS", () => {
     const { path, credentials } = https.router;
     const [certificateFile, keyFile] = [path("other.example.com.crt"), path("other.example.com.key")];
     const good = await Promise.all([certificateFile, keyFile].map((file) => readFile(file)));
-    await promisify(execFile)("openssl", [
-      ...["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=short"],
-      ...["-keyout", keyFile, "-out", certificateFile],
-    ]);
+    const short = await shortKey();
+    await writeFile(certificateFile, short.certificate);
+    await writeFile(keyFile, short.key);
     await eventually(() => credentials.status.refused.includes("router.tls.keypairs.1.certificateFile"));
     expect((await https.handshake({ servername: "shop.other.example.com" })).name).toBe("*.other.example.com");
     await Promise.all([certificateFile, keyFile].map((file, index) => writeFile(file, good[index] ?? "")));
@@ -167,3 +167,15 @@ describe("HTTPS", () => {
     expect(await rawRequest(https.router.port, header, ...lines)).toMatch(/^HTTP\/1\.1 400 /);
   });
 });
+
+/** RSA of 1,024 bits. */
+async function shortKey(): Promise<KeyPair> {
+  const algorithm = {
+    ...{ name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" },
+    ...{ modulusLength: 1_024, publicExponent: new Uint8Array([1, 0, 1]) },
+  };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const certificate = await X509CertificateGenerator.createSelfSigned({ name: "CN=short", keys }, webcrypto);
+  const key = PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
+  return { certificate: certificate.toString("pem"), key };
+}

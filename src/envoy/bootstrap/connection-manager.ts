@@ -1,5 +1,7 @@
 /** What is done with each request, from its headers to its route. */
 import { accessLog } from "./access-log.js";
+import { clientCertRuleFilters } from "./client-cert-rules.js";
+import type { ClientCertificates } from "./downstream-tls.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
 import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
 import { instanceFilters } from "./instance-filters.js";
@@ -15,8 +17,8 @@ const IGNORED_UPGRADES = [
   { prefix: "TLS/", ignore_case: true },
 ];
 
-/** `asksClients`: they may show certificates here. */
-export function connectionManager(options: BootstrapOptions, asksClients: boolean) {
+/** @param clients  undefined where they show no certificates */
+export function connectionManager(options: BootstrapOptions, clients: ClientCertificates | undefined) {
   const { search, instances, headers, http } = options;
   return {
     stat_prefix: "router",
@@ -57,7 +59,8 @@ export function connectionManager(options: BootstrapOptions, asksClients: boolea
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
       ...rareResponseHeaders(headers),
-      ...clientCertFilters(headers.forwardedClientCert, asksClients),
+      ...clientCertRuleFilters(clients?.rules ?? []),
+      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined),
       ...traceHeaderFilters(options.traceHeaders),
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),

@@ -1,4 +1,5 @@
 /** HTTPS from clients. */
+import type { ClientCertRule } from "./client-cert-rules.js";
 import { type } from "./json.js";
 import { type SecretFile, secretReference } from "./secrets.js";
 
@@ -14,7 +15,13 @@ export interface DownstreamTls {
   readonly cipherSuites: readonly string[] | undefined;
   readonly http2: boolean;
   /** undefined: none is asked for. */
-  readonly clientCertificates: { readonly ca: SecretFile; readonly areRequired: boolean } | undefined;
+  readonly clientCertificates: ClientCertificates | undefined;
+}
+
+export interface ClientCertificates {
+  readonly ca: SecretFile;
+  readonly areRequired: boolean;
+  readonly rules: readonly ClientCertRule[];
 }
 
 const VERSIONS: Readonly<Record<Version, string>> = {

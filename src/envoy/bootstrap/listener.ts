@@ -30,7 +30,7 @@ function listener(name: string, port: number, options: BootstrapOptions, tls?: D
             name: "envoy.filters.network.http_connection_manager",
             typed_config: {
               "@type": type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-              ...connectionManager(options, tls?.clientCertificates !== undefined),
+              ...connectionManager(options, tls?.clientCertificates),
             },
           },
         ],

@@ -2,16 +2,21 @@
 import { type } from "./json.js";
 
 /** PEM texts: CAs to check others by, or a certificate with its key. */
-export type Secret =
-  | { readonly name: string; readonly ca: string }
-  | { readonly name: string; readonly certificate: string; readonly key: string };
+export type Secret = CaSecret | { readonly name: string; readonly certificate: string; readonly key: string };
+
+interface CaSecret {
+  readonly name: string;
+  readonly ca: string;
+  /** How many other certificates may stand between one and its CA; undefined: any number. */
+  readonly maxIntermediates?: number;
+}
 
 /** What such a file holds. */
 export function secretFileContent(secret: Secret): string {
   const { name } = secret;
   const content =
     "ca" in secret
-      ? { validation_context: { trusted_ca: { inline_string: secret.ca } } }
+      ? { validation_context: { trusted_ca: { inline_string: secret.ca }, max_verify_depth: secret.maxIntermediates } }
       : {
           tls_certificate: {
             certificate_chain: { inline_string: secret.certificate },
