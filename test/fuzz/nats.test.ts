@@ -201,7 +201,7 @@ describe("a router that registrations come to", () => {
           ]);
           // Each is asked for, so that Envoy gets its routes, cluster and endpoints. Nobody listens there.
           await router.client.get(HOST, "/");
-          await eventually(async () => (await router.client.get(`good.${HOST}`, "/")).status === 503);
+          await eventually(async () => (await router.client.get(`good.${HOST}`, "/")).status === 502);
           expect(refusals()).toEqual([]);
         }),
         { ...runs(12), endOnFailure: true },
@@ -221,7 +221,7 @@ describe("a router that registrations come to", () => {
       for (let round = 0; round < 20; round += 1) await send([...nonsense, ...Array.from({ length: 10 }, () => huge)]);
       expect(process.memoryUsage().rss - bytesBefore).toBeLessThan(200 * 2 ** 20);
       expect(source.counts).toMatchObject({ connections });
-      expect((await router.client.get(`good.${HOST}`, "/")).status).toBe(503);
+      expect((await router.client.get(`good.${HOST}`, "/")).status).toBe(502);
     },
     RUNS_TIMEOUT_MS,
   );
