@@ -23,10 +23,11 @@ module.exports = {
     only("log", ["entries", "lib"], "the log knows keys and bytes"),
     only("sources", ["entries", "log", "gen", "lib"], "sources write entries"),
     only("model", ["entries", "lib"], "pure"),
-    only("compile", ["model", "entries", "gen", "lib"], "pure"),
+    only("compile", ["model", "entries", "route-services", "gen", "lib"], "pure"),
     only("xds", ["gen", "lib"], "serves whatever resources it is given"),
     only("envoy", ["lib"], "runs Envoy"),
     only("access-log", ["lib"], "pure: Envoy's records as lines"),
+    only("route-services", ["lib"], "pure: the protocol with route services"),
     only("config", ["lib"], "the schema"),
     only("api", ["lib"], "read-only views"),
     only("emulator", ["gen", "lib"], "one mistake must not hide on both sides"),
@@ -39,8 +40,9 @@ module.exports = {
     {
       name: "pure-core",
       severity: "error",
-      comment: "model, compile and access-log take facts and time as arguments: no I/O, no timer, no process",
-      from: { path: "^src/(model|compile|access-log)/", pathNot: "\\.test\\.ts$" },
+      comment:
+        "model, compile, access-log and route-services take facts and time as arguments: no I/O, no timer, no process",
+      from: { path: "^src/(model|compile|access-log|route-services)/", pathNot: "\\.test\\.ts$" },
       to: { dependencyTypes: ["core"], pathNot: "^crypto$" },
     },
     {

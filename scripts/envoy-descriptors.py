@@ -16,6 +16,7 @@ ROOTS = [
     "envoy.config.route.v3.scoped_route_pb2",
     "envoy.config.cluster.v3.cluster_pb2",
     "envoy.config.endpoint.v3.endpoint_pb2",
+    "envoy.service.auth.v3.external_auth_pb2",
     "envoy.extensions.transport_sockets.tls.v3.tls_pb2",
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2",
 ]

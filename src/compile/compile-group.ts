@@ -4,12 +4,14 @@ import { anyPack, type Any } from "@bufbuild/protobuf/wkt";
 import { RouteConfigurationSchema } from "../gen/envoy/config/route/v3/route_pb.js";
 import { FilterConfigSchema, type Route as RdsRoute } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { isWildcard, wildcardsAbove } from "../model/hosts.js";
+import { isWithin } from "../model/places.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
 import { compilePath, defaultRetryPolicy } from "./compile-path.js";
 import { SEARCH_FILTERS } from "./names.js";
 import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
+import { behindRouteService } from "./route-service.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
 export interface CompiledGroup {
@@ -40,7 +42,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
           clusters.set(pool.name, compileCluster(pool, options));
           endpoints.set(pool.name, compileEndpoints(pool, options));
         }
-        return compilePath(path, plan, options);
+        return behindRouteService(path, compilePath(path, plan, options), options);
       });
     routesByHost.set(host, routes);
   }
@@ -89,11 +91,6 @@ function isPreferred(route: PathRoute, paths: readonly PathRoute[]): boolean {
 function isServing({ shares, split }: PathRoute): boolean {
   const all = [...shares, ...(split?.branches ?? []).flatMap((branch) => branch.shares)];
   return all.some(({ endpoints }) => endpoints.length > 0);
-}
-
-/** Whether requests of `path` match `prefix`, too. */
-function isWithin(path: string, prefix: string): boolean {
-  return path.startsWith(prefix) && (prefix === "" || path[prefix.length] === "/");
 }
 
 /** No request has these in its path, and Envoy would refuse the whole host for them. */

@@ -24,8 +24,7 @@ const RETRY_SAFE = `${RETRY_UNSENT},reset`;
 /** For methods that may be sent again, then for the others; of each branch. */
 export function compilePath(route: PathRoute, { branches, copies }: PathPlan, options: CompileOptions): RdsRoute[] {
   const { path, balancing, wishes, split } = route;
-  const pathSpecifier: RouteMatch["pathSpecifier"] =
-    path === "" ? { case: "prefix", value: "/" } : { case: "pathSeparatedPrefix", value: path };
+  const pathSpecifier = pathSpecifierOf(path);
   const shared = {
     hashPolicy: hashPolicy(balancing),
     timeout: milliseconds(wishes.timeoutMs ?? options.requestTimeoutMs),
@@ -67,6 +66,11 @@ export function compilePath(route: PathRoute, { branches, copies }: PathPlan, op
     });
     return [addressed, ...routes];
   });
+}
+
+/** All requests of a path. Compared in any case, where the match says so. */
+export function pathSpecifierOf(path: string): RouteMatch["pathSpecifier"] {
+  return path === "" ? { case: "prefix", value: "/" } : { case: "pathSeparatedPrefix", value: path };
 }
 
 const KNOWS_CLUSTER = create(MetadataMatcherSchema, {

@@ -36,6 +36,18 @@ export const INSTANCE_METADATA = { instances: "instances", cookiePath: "path", k
 /** The request header by which they name a cluster that they know the instance to be in; never seen by an app. */
 export const CLUSTER_HEADER = "x-cf-mesh-cluster";
 
+/** The request header that carries the URL of a route service to the cluster for route services; never seen by one. */
+export const ROUTE_SERVICE_HEADER = "x-cf-mesh-route-service";
+
+export const ROUTE_SERVICE_CLUSTER = "cf-mesh-route-services-outbound";
+
+/** Where the metadata of a request says that it has been to its route service. */
+export const ROUTE_SERVICE_FILTER = "envoy.filters.http.ext_authz";
+export const ROUTE_SERVICE_METADATA = {
+  hasBeenThere: "has-been-to-route-service",
+  isInternal: "is-internal-route-service",
+} as const;
+
 export function clusterName(host: string, path: string, protocol: UpstreamProtocol): string {
   return `${host}${path}|${protocol}`;
 }

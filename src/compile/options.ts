@@ -13,6 +13,8 @@ export interface CompileOptions {
   readonly backends: BackendConnections;
   /** Requests go to endpoints of this zone while there are any; undefined: to those of all. */
   readonly preferredZone: string | undefined;
+  /** The cluster that takes requests to the route service of their route; undefined: the router has none for that. */
+  readonly routeServiceCluster: string | undefined;
 }
 
 /** Connections to apps. */

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { address, durationMs, file, port } from "./fields.js";
 import { HttpSchema } from "./router-http.js";
 import { BalancingSchema, StickySessionsSchema } from "./router-balancing.js";
+import { RouteServicesSchema } from "./router-route-services.js";
 import { TlsSchema } from "./router-tls.js";
 import { AccessLogSchema, RequestMetricsSchema, RoutesDumpSchema } from "./router-access-log.js";
 
@@ -74,6 +75,9 @@ export const RouterSchema = z.strictObject({
   http: HttpSchema.prefault({}).describe("how the router speaks HTTP with clients and apps"),
   balancing: BalancingSchema.prefault({}).describe("how requests find an instance"),
   stickySessions: StickySessionsSchema.prefault({}).describe("which requests go to the instance of their session"),
+  routeServices: RouteServicesSchema.optional().describe(
+    "requests of routes that are bound to a route service go there first; without it they are refused",
+  ),
   accessLog: AccessLogSchema.optional().describe("a line for each request; none when left out"),
   requestMetrics: RequestMetricsSchema.prefault({}).describe("what is measured of requests"),
   routes: RoutesDumpSchema.optional().describe(

@@ -21,11 +21,12 @@ describe("the fields of an index", () => {
       ),
       port: fc.nat(),
       annotations: fc.array(fc.record({ name: text, value: text }), { maxLength: 2 }),
+      routeServiceUrl: text,
     });
     fc.assert(
       fc.property(route, (init) => {
         const bytes = encodeRoute(init);
-        const { host, path, internal, protocol, destinations, annotations } = decodeRoute(bytes);
+        const { host, path, internal, protocol, destinations, annotations, routeServiceUrl } = decodeRoute(bytes);
         const processGuids = destinations.map(({ processGuid }) => processGuid);
         expect(routeIndexFields(bytes)).toEqual({
           host,
@@ -34,6 +35,7 @@ describe("the fields of an index", () => {
           protocol,
           processGuids,
           isAnnotated: annotations.length > 0,
+          hasRouteService: routeServiceUrl !== "",
         });
       }),
     );
@@ -47,14 +49,16 @@ describe("the fields of an index", () => {
       tls: fc.boolean(),
       processGuid: text,
       isolationSegment: text,
+      routeServiceUrl: text,
       updatedAtNs: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
       tags: fc.array(fc.record({ name: text, value: text }), { maxLength: 3 }),
     });
     fc.assert(
       fc.property(registration, (init) => {
         const bytes = encodeRegistration(init);
-        const { host, path, processGuid, isolationSegment } = decodeRegistration(bytes);
-        expect(registrationIndexFields(bytes)).toEqual({ host, path, processGuid, isolationSegment });
+        const { host, path, processGuid, isolationSegment, routeServiceUrl } = decodeRegistration(bytes);
+        const hasRouteService = routeServiceUrl !== "";
+        expect(registrationIndexFields(bytes)).toEqual({ host, path, processGuid, isolationSegment, hasRouteService });
       }),
     );
   });

@@ -13,6 +13,7 @@ export interface RouteIndexFields {
   readonly processGuids: readonly string[];
   /** It has some. */
   readonly isAnnotated: boolean;
+  readonly hasRouteService: boolean;
 }
 
 export interface RegistrationIndexFields {
@@ -20,6 +21,7 @@ export interface RegistrationIndexFields {
   readonly path: string;
   readonly processGuid: string;
   readonly isolationSegment: string;
+  readonly hasRouteService: boolean;
 }
 
 const ROUTE = RouteSchema.field;
@@ -29,7 +31,15 @@ const REGISTRATION = RegistrationSchema.field;
 /** Throws when the bytes are no message: a broken invariant, since only our writers write entries. */
 export function routeIndexFields(value: Uint8Array): RouteIndexFields {
   const bytes = bufferOf(value);
-  const found = { host: "", path: "", internal: false, protocol: "", processGuids: [] as string[], isAnnotated: false };
+  const found = {
+    host: "",
+    path: "",
+    internal: false,
+    protocol: "",
+    processGuids: [] as string[],
+    isAnnotated: false,
+    hasRouteService: false,
+  };
   forEachField(bytes, 0, bytes.length, (number, start, end) => {
     switch (number) {
       case ROUTE.host.number:
@@ -49,6 +59,9 @@ export function routeIndexFields(value: Uint8Array): RouteIndexFields {
         break;
       case ROUTE.annotations.number:
         found.isAnnotated = true;
+        break;
+      case ROUTE.routeServiceUrl.number:
+        found.hasRouteService = end > start;
     }
   });
   return found;
@@ -57,7 +70,7 @@ export function routeIndexFields(value: Uint8Array): RouteIndexFields {
 /** Throws when the bytes are no message: a broken invariant, since only our writers write entries. */
 export function registrationIndexFields(value: Uint8Array): RegistrationIndexFields {
   const bytes = bufferOf(value);
-  const found = { host: "", path: "", processGuid: "", isolationSegment: "" };
+  const found = { host: "", path: "", processGuid: "", isolationSegment: "", hasRouteService: false };
   forEachField(bytes, 0, bytes.length, (number, start, end) => {
     switch (number) {
       case REGISTRATION.host.number:
@@ -71,6 +84,9 @@ export function registrationIndexFields(value: Uint8Array): RegistrationIndexFie
         break;
       case REGISTRATION.isolationSegment.number:
         found.isolationSegment = bytes.toString("utf8", start, end);
+        break;
+      case REGISTRATION.routeServiceUrl.number:
+        found.hasRouteService = end > start;
     }
   });
   return found;

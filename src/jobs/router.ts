@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { SEARCH_FILTER_LUA } from "../compile/filters.js";
-import { SEARCH_FILTERS } from "../compile/names.js";
+import { ROUTE_SERVICE_CLUSTER, SEARCH_FILTERS } from "../compile/names.js";
 import type { RouterConfig } from "../config/router.js";
 import { bootstrap } from "../envoy/bootstrap/bootstrap.js";
 import { type Envoy, superviseEnvoy } from "../envoy/envoy.js";
@@ -21,6 +21,7 @@ import { httpOptions } from "./http-options.js";
 import { instanceFilters } from "./instance-filters.js";
 import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
+import { type RouteServices, startRouteServices } from "./route-services.js";
 import { routerMetrics } from "./router-metrics.js";
 import { sweepClusters } from "./sweep-clusters.js";
 import { feedTable } from "./table-feed.js";
@@ -90,6 +91,7 @@ export async function startRouter(
     backends: config.http.backends,
     maxConnectionsPerBackend,
     preferredZone: azPreference === "none" ? undefined : availabilityZone,
+    routeServiceCluster: config.routeServices && ROUTE_SERVICE_CLUSTER,
   });
   const ending = new AbortController();
   const mirror =
@@ -103,6 +105,7 @@ export async function startRouter(
       : undefined;
   let xds: XdsServer | undefined;
   let requestLog: AccessLog | undefined;
+  let routeServices: RouteServices | undefined;
   let running: Envoy | undefined;
   let sweeping = Promise.resolve();
   let isReady = false;
@@ -131,6 +134,7 @@ export async function startRouter(
     await Promise.all([feed.ended, sweeping]);
     await xds?.close();
     await requestLog?.close();
+    await routeServices?.close();
     await mirror?.close();
   }
 
@@ -151,6 +155,7 @@ export async function startRouter(
         logger,
       });
     }
+    routeServices = await startRouteServices(config, table, credentials, logger);
     const envoy = await superviseEnvoy({
       runDirectory: config.runDirectory,
       envoyPath,
@@ -165,6 +170,7 @@ export async function startRouter(
         ...httpOptions(config.http, errorPages),
         search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
         instances: instanceFilters(config.stickySessions),
+        routeServices: routeServices?.options,
         ...(requestLog && { accessLog: requestLog }),
       }),
       concurrency: config.concurrency ?? availableParallelism(),

@@ -23,6 +23,11 @@ export function pathOf(place: string): string {
   return begin < 0 ? "" : place.slice(begin);
 }
 
+/** Whether requests of `path` match `prefix`, too; both as of pathOf. */
+export function isWithin(path: string, prefix: string): boolean {
+  return path.startsWith(prefix) && (prefix === "" || path.length === prefix.length || path[prefix.length] === "/");
+}
+
 /** What is said of each place, by the keys of the entries that say it; and the places by host, and by group of hosts. */
 export class Places {
   readonly #routes = new Multimap();

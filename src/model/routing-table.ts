@@ -30,10 +30,10 @@ import {
 } from "./annotations.js";
 import { type Balancing, balancingOf, type DefaultAlgorithm } from "./balancing.js";
 import { distinct, type Endpoint, endpointOfInstance, endpointOfRegistration } from "./endpoints.js";
-import { groupOf } from "./hosts.js";
+import { groupOf, wildcardsAbove } from "./hosts.js";
 import { Multimap } from "./multimap.js";
 import { pack, unpack } from "./packed.js";
-import { hostOf, pathOf, placeOf, Places } from "./places.js";
+import { hostOf, isWithin, pathOf, placeOf, Places } from "./places.js";
 import { EVERY_SEGMENT, isServed, type Sharding } from "./sharding.js";
 import { equalShares, protocolOf, routeShares, type Share } from "./shares.js";
 import { type Split, splitOf } from "./split.js";
@@ -59,7 +59,15 @@ export interface PathRoute {
   readonly wishes: RouteWishes;
   /** undefined: all its requests are alike. */
   readonly split: Split | undefined;
+  /** Where requests go first; "" where they do not. As a source said it: it may be no URL. */
+  readonly routeServiceUrl: string;
 }
+
+/** What decides about a request. */
+export type FoundPlace = Pick<PathRoute, "routeServiceUrl"> & {
+  /** "shop.example.com/cart" */
+  readonly place: string;
+};
 
 /** What is wrong with a route's annotations. */
 export interface RouteProblem extends AnnotationProblem {
@@ -188,11 +196,43 @@ export class RoutingTable {
     return hosts.length > 0 ? { group, hosts } : undefined;
   }
 
+  /**
+   * The place that a request's host (without its port) and path belong to: the longest path of its host, or of the next
+   * wildcard host above it that has one.
+   */
+  find(host: string, path: string): FoundPlace | undefined {
+    const exact = host.toLowerCase();
+    const wanted = placeOf("", path);
+    for (const name of [exact, ...wildcardsAbove(exact)]) {
+      const places = this.#places.placesOf(name).filter((place) => isWithin(wanted, pathOf(place)));
+      const [longest] = places.sort((a, b) => b.length - a.length);
+      if (longest !== undefined) return { place: longest, routeServiceUrl: this.#routeServiceAt(longest) };
+    }
+    return undefined;
+  }
+
+  /**
+   * Whoever tells of a route service is believed, the route that decides first: a source that does not know must not open
+   * what another one says is guarded.
+   */
+  #routeServiceAt(place: string): string {
+    const routes = [...this.#places.routesAt(place)]
+      .filter((key) => routeIndexFields(unpack(held(this.#routes, key))).hasRouteService)
+      .sort(rank);
+    for (const key of routes) return this.#route(key).routeServiceUrl;
+    const registrations = [...this.#places.registrationsAt(place)]
+      .filter((key) => registrationIndexFields(unpack(held(this.#registrations, key))).hasRouteService)
+      .sort(compareText);
+    for (const key of registrations) return this.#registration(key).routeServiceUrl;
+    return "";
+  }
+
   #pathRoute(place: string): PathRoute {
     const path = pathOf(place);
     const key = this.#winner(place);
+    const routeServiceUrl = this.#routeServiceAt(place);
     if (key === undefined) {
-      return { path, routeGuid: "", ...this.#registered(place), wishes: NO_WISHES, split: undefined };
+      return { path, routeGuid: "", ...this.#registered(place), wishes: NO_WISHES, split: undefined, routeServiceUrl };
     }
     const route = this.#route(key);
     const { guid, options, destinations } = route;
@@ -211,6 +251,7 @@ export class RoutingTable {
       shares,
       wishes,
       split,
+      routeServiceUrl,
     };
   }
 
@@ -297,7 +338,7 @@ export class RoutingTable {
     if (stored !== undefined) {
       const before = routeIndexFields(unpack(stored));
       const place = placeOf(before.host, before.path);
-      if (this.#winner(place) === key) moved.add(groupOf(before.host));
+      if (before.hasRouteService || this.#winner(place) === key) moved.add(groupOf(before.host));
       this.#routes.delete(key);
       this.#problems.delete(key);
       this.#places.removeRoute(place, key);
@@ -311,7 +352,7 @@ export class RoutingTable {
       for (const processGuid of after.processGuids) {
         if (processGuid !== "") this.#routesByProcess.add(processGuid, key);
       }
-      if (this.#winner(place) === key) moved.add(groupOf(after.host));
+      if (after.hasRouteService || this.#winner(place) === key) moved.add(groupOf(after.host));
     }
   }
 
@@ -353,9 +394,10 @@ export class RoutingTable {
   }
 
   /** Adds the groups that a registration that came or went makes a difference to. */
-  #moveByRegistration({ host, path, processGuid }: RegistrationIndexFields, moved: Set<string>): void {
+  #moveByRegistration(fields: RegistrationIndexFields, moved: Set<string>): void {
+    const { host, path, processGuid, hasRouteService } = fields;
     const place = placeOf(host, path);
-    if (!this.#places.hasRoute(place)) moved.add(groupOf(host));
+    if (hasRouteService || !this.#places.hasRoute(place)) moved.add(groupOf(host));
     if (processGuid === "" || this.#processes.has(processGuid)) return;
     for (const route of this.#deciding(processGuid)) {
       if (isCopilots(route.key)) continue;

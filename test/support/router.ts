@@ -22,8 +22,8 @@ export interface TestRouter {
   readonly path: (file: string) => string;
   /** One connection. */
   readonly client: Client;
-  /** Ends the agent, and starts another one over the same Envoy. */
-  restartAgent(): Promise<void>;
+  /** Ends the agent, does `meanwhile`, and starts another one over the same Envoy. */
+  restartAgent(meanwhile?: () => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -74,9 +74,13 @@ export async function startTestRouter({ files = {}, config }: TestRouterOptions 
     port,
     credentials,
     client,
-    async restartAgent() {
+    async restartAgent(meanwhile) {
       await router.detach();
-      router = await start();
+      try {
+        await meanwhile?.();
+      } finally {
+        router = await start();
+      }
     },
     async stop() {
       client.close();

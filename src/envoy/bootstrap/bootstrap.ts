@@ -7,6 +7,7 @@ import { xdsCluster } from "./agent-cluster.js";
 import { ACCESS_LOG_CLUSTER, ADS, XDS_CLUSTER } from "./json.js";
 import { listeners } from "./listener.js";
 import type { BootstrapOptions } from "./options.js";
+import { routeServiceClusters } from "./route-services.js";
 import { collectorCluster } from "./tracing.js";
 
 /** Prefixes of the statistics that are kept: those whose number does not grow with the routes. */
@@ -61,6 +62,7 @@ function bootstrapJson(options: BootstrapOptions) {
       clusters: [
         xdsCluster(options.xdsSocketPath),
         ...accessLogClusters(options.accessLog),
+        ...routeServiceClusters(options.routeServices),
         ...(options.spans ? [collectorCluster(options.spans)] : []),
       ],
       listeners: listeners(options),

@@ -8,6 +8,7 @@ import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
 import type { BootstrapOptions } from "./options.js";
+import { returnFilters } from "./route-services.js";
 import { ON_DEMAND_TIMEOUT, onDemandFilter, searchFilter } from "./search-filters.js";
 import { traceHeaderFilters, tracing } from "./tracing.js";
 
@@ -65,6 +66,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),
       ...search.slice(1).map(searchFilter),
+      ...returnFilters(options.routeServices),
       instanceFilters(instances),
       {
         name: "envoy.filters.http.router",

@@ -3,6 +3,7 @@ import { connectionManager } from "./connection-manager.js";
 import { type DownstreamTls, downstreamTlsSocket } from "./downstream-tls.js";
 import { type } from "./json.js";
 import type { BootstrapOptions } from "./options.js";
+import { routeServiceListeners } from "./route-services.js";
 
 /** As long as Gorouter waits for a PROXY header before it takes the connection as the client's own. */
 const PROXY_HEADER_TIMEOUT = "0.1s";
@@ -12,6 +13,7 @@ export function listeners(options: BootstrapOptions) {
   return [
     ...(listenPort === undefined ? [] : [listener("http", listenPort, options)]),
     ...(tls ? [listener("https", tls.port, options, tls)] : []),
+    ...routeServiceListeners(options, () => connectionManager(options, undefined)),
   ];
 }
 

@@ -65,6 +65,13 @@ function replies({ emptyPoolStatus }: LocalReplyOptions): readonly Reply[] {
       message: "Requested route ('%REQ(:authority)%') can not be looked up now.",
       cacheControl: NEVER_CACHED,
     },
+    {
+      when: expression("response.code_details == 'ext_authz_error'"),
+      status: 503,
+      routerError: "route_service_unavailable",
+      message: "Requests can not be sent to the route service, nor taken from it, now.",
+      cacheControl: NEVER_CACHED,
+    },
     ...APP_TLS_REPLIES,
     { when: flags("UT"), ...endpointFailure("context deadline exceeded") },
     { when: flags("UC", "UF", "UR", "LR", "UPE"), ...endpointFailure("%RESPONSE_CODE_DETAILS%") },

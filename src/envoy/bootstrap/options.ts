@@ -5,6 +5,7 @@ import type { HeaderOptions } from "./headers.js";
 import type { InstanceFilters } from "./instance-filters.js";
 import type { AccessLogOptions } from "./access-log.js";
 import type { LocalReplyOptions } from "./local-replies.js";
+import type { RouteServiceOptions } from "./route-services.js";
 import type { SearchFilter } from "./search-filters.js";
 import type { Spans, TraceHeaders } from "./tracing.js";
 
@@ -33,4 +34,6 @@ export interface BootstrapOptions {
   readonly instances: InstanceFilters;
   /** Left out: Envoy tells nobody of the requests. */
   readonly accessLog?: AccessLogOptions;
+  /** undefined: requests of routes with a route service are refused. */
+  readonly routeServices: RouteServiceOptions | undefined;
 }

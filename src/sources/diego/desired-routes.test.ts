@@ -3,7 +3,7 @@ import { DesiredRoutes } from "./desired-routes.js";
 import type { DesiredRoute, RoutingInfo } from "./routing-info.js";
 
 const route = (host: string, more: Partial<DesiredRoute> = {}): DesiredRoute => ({
-  ...{ host, path: "", internal: false, port: 8080, protocol: "http1", options: undefined, hasRouteService: false },
+  ...{ host, path: "", internal: false, port: 8080, protocol: "http1", options: undefined, routeServiceUrl: "" },
   ...more,
 });
 
@@ -55,11 +55,13 @@ describe("the routes of desired LRPs", () => {
     expect([...routes.places()]).toEqual([]);
   });
 
-  it("are not for places that a route service guards", () => {
+  it("have the route service that any of their LRPs tells of", () => {
     const routes = new DesiredRoutes();
-    routes.put(info("a", [route("shop.test", { hasRouteService: true })]));
-    routes.put(info("b", [route("shop.test")]));
-    expect(routes.route("shop.test")).toBeUndefined();
+    routes.put(info("a", [route("shop.test")]));
+    routes.put(info("b", [route("shop.test", { routeServiceUrl: "https://guard.test" })]));
+    expect(routes.route("shop.test")?.routeServiceUrl).toBe("https://guard.test");
+    routes.put(info("b", [route("shop.test")], { index: 2 }));
+    expect(routes.route("shop.test")?.routeServiceUrl).toBe("");
   });
 
   it("follow the newer of an event and a list that was read meanwhile", () => {

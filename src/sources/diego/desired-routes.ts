@@ -65,7 +65,7 @@ export class DesiredRoutes {
    * Destinations have no weights: Diego is not told of them, so every instance gets an equal share. Two versions of one
    * process are one destination.
    *
-   * Returns  undefined where no LRP leads, or requests would have to go through a route service.
+   * Returns  undefined where no LRP leads.
    */
   route(place: string): RouteInit | undefined {
     const guids = [...(this.#lrpsByPlace.get(place) ?? [])].sort(compareText);
@@ -74,7 +74,7 @@ export class DesiredRoutes {
       return (info?.routes ?? []).filter((route) => placeOf(route) === place).map((route) => ({ ...route, info }));
     });
     const [first] = leads;
-    if (first?.info === undefined || leads.some(({ hasRouteService }) => hasRouteService)) return undefined;
+    if (first?.info === undefined) return undefined;
     const destinations = new Map(leads.map((lead) => [nameOf(lead), destinationOf(lead)]));
     const { host, path, internal, options, info } = first;
     return {
@@ -86,6 +86,8 @@ export class DesiredRoutes {
       ...(options && { options }),
       destinations: [...destinations].sort(([a], [b]) => compareText(a, b)).map(([, destination]) => destination),
       labels: { organizationName: info.organizationName, spaceName: info.spaceName },
+      // While it is bound, some LRPs do not say so yet: a service that guards a route must not be passed by.
+      routeServiceUrl: leads.find(({ routeServiceUrl }) => routeServiceUrl !== "")?.routeServiceUrl ?? "",
     };
   }
 

@@ -207,14 +207,10 @@ class Watch implements DesiredWatch {
     }
   }
 
-  /** Tells of what could not be read, and of what is left out on purpose. */
+  /** Tells of what could not be read. */
   #noted(info: RoutingInfo | undefined): RoutingInfo | undefined {
     for (const problem of info?.problems ?? []) {
       this.#report(`${info?.processGuid ?? ""}: ${problem}`, "a route of a desired LRP can't be read: passed over");
-    }
-    for (const route of info?.routes ?? []) {
-      if (!route.hasRouteService) continue;
-      this.#report(placeOf(route), "a route with a route service is not taken from Diego: nothing would enforce it");
     }
     return info;
   }

@@ -47,7 +47,7 @@ describe("what a desired LRP says of routes", () => {
         "internal-router": [{ hostname: "shop.apps.internal" }],
       }),
     );
-    const plain = { internal: false, protocol: "http1", options: undefined, hasRouteService: false };
+    const plain = { internal: false, protocol: "http1", options: undefined, routeServiceUrl: "" };
     expect(info).toEqual({
       ...{ lrpProcessGuid: LRP, processGuid: PROCESS, processType: "web", appGuid: "shop-app", appName: "shop" },
       ...{ organizationName: "org", spaceName: "dev", epoch: "e", index: 3, problems: [] },

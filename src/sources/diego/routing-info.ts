@@ -16,8 +16,8 @@ export interface DesiredRoute {
   readonly protocol: string;
   /** undefined where none is set. */
   readonly options: Pick<RouteOptions, "loadbalancing" | "hashHeader" | "hashBalance"> | undefined;
-  /** Requests are to go through a route service first. */
-  readonly hasRouteService: boolean;
+  /** Where requests are to go first; "" where they are not. */
+  readonly routeServiceUrl: string;
 }
 
 export interface RoutingInfo extends Tag {
@@ -74,7 +74,7 @@ export function routingInfoOf(lrp: DesiredLRP): RoutingInfo | undefined {
       port: outer[0]?.port ?? DEFAULT_PORT,
       protocol: "http1",
       options: undefined,
-      hasRouteService: false,
+      routeServiceUrl: "",
     })),
   );
   const tag = (name: string) => metricTags[name]?.static ?? "";
@@ -140,7 +140,7 @@ function outerRoutes(element: z.infer<typeof CfRoute>, problems: string[]): read
     port,
     protocol: protocol ?? "http1",
     options: Object.values(wanted).every((value) => value === "") ? undefined : wanted,
-    hasRouteService: (element.route_service_url ?? "") !== "",
+    routeServiceUrl: element.route_service_url ?? "",
   }));
 }
 
