@@ -27,17 +27,23 @@ export function* dumpRoutes(table: RoutingTable): Iterable<string> {
   yield separator === "{" ? "{}\n" : "}\n";
 }
 
-function endpointsOf({ balancing, shares }: PathRoute) {
+function endpointsOf({ balancing, shares, routeServiceUrl }: PathRoute) {
   const algorithm = balancing.algorithm === "round-robin" ? undefined : balancing.algorithm;
   return shares.flatMap(({ endpoints, protocol }) =>
-    endpoints.map((endpoint) => dumpedEndpoint(endpoint, protocol, algorithm)),
+    endpoints.map((endpoint) => dumpedEndpoint(endpoint, { protocol, algorithm, routeServiceUrl })),
   );
+}
+
+/** What all endpoints of a route have alike. */
+interface Shared {
+  readonly protocol: UpstreamProtocol;
+  readonly algorithm: string | undefined;
+  readonly routeServiceUrl: string;
 }
 
 function dumpedEndpoint(
   { address, port, tls, identity, origin, appName, availabilityZone }: Endpoint,
-  protocol: UpstreamProtocol,
-  algorithm: string | undefined,
+  { protocol, algorithm, routeServiceUrl }: Shared,
 ) {
   const { isolationSegment } = origin.kind === "instance" ? origin.instance : origin.registration;
   const registration = origin.kind === "registration" ? origin.registration : undefined;
@@ -57,7 +63,7 @@ function dumpedEndpoint(
     protocol,
     tls: tls !== undefined,
     ttl: registration?.staleThresholdSeconds || DEFAULT_TTL_SECONDS,
-    route_service_url: registration?.routeServiceUrl || undefined,
+    route_service_url: routeServiceUrl || undefined,
     tags: tagsObject(tags),
     isolation_segment: isolationSegment || undefined,
     private_instance_id: instanceGuid || undefined,

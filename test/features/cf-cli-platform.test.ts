@@ -75,6 +75,20 @@ describe.skipIf(program === undefined)("the stock cf CLI and the platform", { ti
     expect(await cf("routes")).toMatch(/tcp\.test\s+1030\s+tcp\s+tcp\s+talker/);
   });
 
+  it("binds a route to a route service, and shows both", async () => {
+    await cf("create-user-provided-service", "guard", "-r", "https://guard.example.test");
+    expect(await cf("services")).toMatch(/guard\s+user-provided/);
+    await cf("create-route", "apps.test", "--hostname", "guarded");
+    expect(await cf("bind-route-service", "apps.test", "guard", "--hostname", "guarded")).toContain("OK");
+    expect(await cf("routes")).toMatch(/guarded\s+apps\.test\s+http\s+(http1\s+)?guard/);
+    await cf("update-user-provided-service", "guard", "-r", "https://other.example.test");
+    expect(await cf("service", "guard")).toContain("https://other.example.test");
+    await cf("unbind-route-service", "apps.test", "guard", "--hostname", "guarded", "-f");
+    expect(await cf("routes")).not.toMatch(/guarded.*guard$/m);
+    await cf("delete-service", "guard", "-f");
+    expect(await cf("services")).toContain("No service instances found");
+  });
+
   it("reaches the door for faults", async () => {
     const fault = '{"name":"http-status","parameters":{"path":"/v3/feature_flags","status":418}}';
     await cf("curl", "-X", "POST", "/emulator/faults", "-d", fault);

@@ -106,7 +106,7 @@ export interface Shown {
     readonly previous: { readonly href: string };
   };
   readonly resources: Some<Shown>;
-  readonly included: Readonly<Record<"domains" | "spaces" | "organizations", Shown[]>>;
+  readonly included: Readonly<Record<"domains" | "spaces" | "organizations" | "service_instances" | "routes", Shown[]>>;
   readonly errors: Some<{ readonly code: number; readonly title: string; readonly detail: string }>;
   readonly links: Readonly<Record<"self" | "login" | "uaa" | "cloud_controller_v3", { readonly href: string }>>;
   readonly relationships: { readonly organization: ToOne };
@@ -119,6 +119,7 @@ export interface Shown {
   readonly hostnames: Some<string>;
   readonly type: string;
   readonly data: { readonly route_guid: string };
+  readonly route_service_url: string;
   readonly version: string;
   readonly command: string;
   readonly instances: number;

@@ -1,4 +1,4 @@
-/** What clients ask of every foundation, and this one has none of: services, quotas, tasks, isolation segments... */
+/** What clients ask of every foundation, and this one has none of: service brokers, quotas, tasks, isolation segments... */
 import type { FastifyInstance } from "fastify";
 import type { Api } from "./api.js";
 import { findApp } from "./apps.js";
@@ -10,10 +10,8 @@ import { findSpace } from "./spaces.js";
 const EMPTY_COLLECTIONS = [
   "service_brokers",
   "service_credential_bindings",
-  "service_instances",
   "service_offerings",
   "service_plans",
-  "service_route_bindings",
   "security_groups",
   "organization_quotas",
   "space_quotas",
@@ -25,10 +23,8 @@ const EMPTY_COLLECTIONS = [
 const KINDS: Readonly<Record<(typeof EMPTY_COLLECTIONS)[number], string>> = {
   service_brokers: "Service broker",
   service_credential_bindings: "Service credential binding",
-  service_instances: "Service instance",
   service_offerings: "Service offering",
   service_plans: "Service plan",
-  service_route_bindings: "Service route binding",
   security_groups: "Security group",
   organization_quotas: "Organization quota",
   space_quotas: "Space quota",

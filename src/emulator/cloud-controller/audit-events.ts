@@ -2,7 +2,7 @@ import type { FastifyInstance } from "fastify";
 import { type Api, type Caller, link, newResource, presentTimes } from "./api.js";
 import { notFound } from "./errors.js";
 import { list } from "./list.js";
-import type { App, AuditEvent, Destination, Party, Route } from "./records.js";
+import type { App, AuditEvent, Destination, Party, Route, RouteBinding, ServiceInstance } from "./records.js";
 
 type Data = AuditEvent["data"];
 
@@ -30,6 +30,32 @@ export function recordMapping(
     weight: destination.weight,
     protocol: destination.protocol,
   });
+}
+
+export function recordServiceInstanceEvent(
+  api: Api,
+  caller: Caller,
+  action: "create" | "update" | "delete",
+  { guid, name, spaceGuid }: ServiceInstance,
+): void {
+  const type = `audit.user_provided_service_instance.${action}`;
+  record(api, caller, type, { guid, type: "user_provided_service_instance", name }, spaceGuid, {});
+}
+
+export function recordRouteBindingEvent(
+  api: Api,
+  caller: Caller,
+  action: "create" | "delete",
+  { guid, routeGuid, serviceInstanceGuid }: RouteBinding,
+): void {
+  const relationships = {
+    route: { data: { guid: routeGuid } },
+    service_instance: { data: { guid: serviceInstanceGuid } },
+  };
+  const { spaceGuid } = api.store.routes.require(routeGuid);
+  const target = { guid, type: "service_route_binding", name: "" };
+  const data = action === "create" ? { request: { relationships } } : {};
+  record(api, caller, `audit.service_route_binding.${action}`, target, spaceGuid, data);
 }
 
 function record(api: Api, caller: Caller, type: string, target: Party, spaceGuid: string, data: Data): void {

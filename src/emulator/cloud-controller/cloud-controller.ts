@@ -29,7 +29,9 @@ import { serveProcesses } from "./processes.js";
 import { limitRate, type RateLimit } from "./rate-limit.js";
 import { serveRoles } from "./roles.js";
 import { serveRoot } from "./root.js";
+import { serveRouteBindings } from "./route-bindings.js";
 import { serveRoutes } from "./routes.js";
+import { serveServiceInstances } from "./service-instances.js";
 import { serveSpaces } from "./spaces.js";
 import { Stager } from "../staging/stager.js";
 import { Store } from "./store.js";
@@ -85,6 +87,8 @@ export async function serveCloudController(root: FastifyInstance, options: Cloud
     serveDomains(server, api);
     serveRoutes(server, api);
     serveDestinations(server, api);
+    serveServiceInstances(server, api);
+    serveRouteBindings(server, api);
     serveApps(server, api);
     servePackages(server, api);
     serveBuilds(server, api);

@@ -61,7 +61,7 @@ function routesJson(store: Store, mapped: readonly Mapped[]): Readonly<Record<st
       .map(({ route, destination }) => ({
         hostnames: [store.urlOf(route)],
         port: destination.port,
-        route_service_url: null,
+        route_service_url: store.bindingsOfRoute(route.guid)[0]?.routeServiceUrl ?? null,
         isolation_segment: null,
         protocol: destination.protocol,
         ...(Object.keys(route.options).length > 0 ? { options: route.options } : {}),

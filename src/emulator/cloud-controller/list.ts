@@ -14,6 +14,8 @@ export interface Listing<T extends Resource> {
   readonly filters?: Readonly<Record<string, Filter<T>>>;
   readonly includes?: Readonly<Record<string, Include<T>>>;
   readonly orders?: Readonly<Record<string, Order<T>>>;
+  /** Parameters that are taken, and make no difference here. */
+  readonly others?: readonly string[];
 }
 
 type Order<T> = (item: T) => string | number;
@@ -29,11 +31,12 @@ export async function list<T extends Resource>(
   request: FastifyRequest,
   listing: Listing<T>,
 ): Promise<object> {
-  const { filters = {}, includes = {}, orders = TIME_ORDERS } = listing;
+  const { filters = {}, includes = {}, orders = TIME_ORDERS, others = [] } = listing;
   const query = parseListQuery(queryOf(request), {
     filters: Object.keys(filters),
     includes: Object.keys(includes),
     orders: Object.keys(orders),
+    others,
   });
   const path = pathOf(request);
   if (query.page > 1) await api.betweenPages({ path, page: query.page });

@@ -108,8 +108,8 @@ describe("organizations, spaces and domains", () => {
     expect(await cf.refusal("GET", "/v3/unheard")).toBe("404 CF-NotFound: Unknown request");
   });
 
-  it("answer for services with an empty page", async () => {
-    const page = await cf.get("/v3/service_route_bindings?include=service_instance&route_guids=a,b");
+  it("answer for what there is none of with an empty page", async () => {
+    const page = await cf.get("/v3/service_offerings?names=a,b");
     expect([page.pagination.total_results, page.resources]).toEqual([0, []]);
   });
 

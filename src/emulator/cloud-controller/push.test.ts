@@ -144,7 +144,7 @@ describe("pushing an app, as the CLI does", () => {
     expect(await cf.get(`/v3/apps/${app}/features/ssh`)).toMatchObject({ enabled: false });
     expect(await cf.refusal("PATCH", `/v3/apps/${app}/features/ssh`, { enabled: true })).toContain("not supported");
     expect(await cf.refusal("POST", `/v3/apps/${app}/tasks`, { command: "ls" })).toContain("Tasks are not supported");
-    for (const list of ["service_instances", "security_groups", "isolation_segments", "organization_quotas"]) {
+    for (const list of ["service_brokers", "security_groups", "isolation_segments", "organization_quotas"]) {
       expect((await cf.get(`/v3/${list}`)).resources).toEqual([]);
     }
     expect((await cf.get("/v3/buildpacks?order_by=position")).resources.map(({ name }) => name)).toContain(

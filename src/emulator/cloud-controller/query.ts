@@ -9,6 +9,7 @@ export interface Accepted {
   readonly filters: readonly string[];
   readonly orders: readonly string[];
   readonly includes: readonly string[];
+  readonly others: readonly string[];
 }
 
 export interface ListQuery {
@@ -79,7 +80,12 @@ export function unknownParameterMessage(unknown: readonly string[], valid: reado
 }
 
 function unknownParameters(params: URLSearchParams, accepted: Accepted): string[] {
-  const valid = [...COMMON_KEYS, ...accepted.filters, ...(accepted.includes.length > 0 ? ["include"] : [])];
+  const valid = [
+    ...COMMON_KEYS,
+    ...accepted.filters,
+    ...accepted.others,
+    ...(accepted.includes.length > 0 ? ["include"] : []),
+  ];
   const unknown = [...params.keys()].filter(
     (key) => !valid.includes(key) && !TIMES.some((name) => key.startsWith(`${name}[`)),
   );

@@ -45,6 +45,24 @@ export interface Route extends Resource {
   options: RouteOptions;
 }
 
+/** A user-provided one. */
+export interface ServiceInstance extends Resource {
+  name: string;
+  readonly spaceGuid: string;
+  tags: readonly string[];
+  credentials: Readonly<Record<string, unknown>>;
+  syslogDrainUrl: string | null;
+  routeServiceUrl: string | null;
+}
+
+/** A route has one at most. */
+export interface RouteBinding extends Resource {
+  readonly routeGuid: string;
+  readonly serviceInstanceGuid: string;
+  /** The instance's. */
+  routeServiceUrl: string;
+}
+
 export type DestinationProtocol = "http1" | "http2" | "tcp";
 
 export interface Destination {

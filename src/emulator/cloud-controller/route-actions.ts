@@ -5,6 +5,7 @@ import { parseFields } from "./body.js";
 import { changeDestinations } from "./destination-actions.js";
 import { unprocessable } from "./errors.js";
 import type { Domain, Route, RouteOptions, Space } from "./records.js";
+import { deleteBinding } from "./route-binding-actions.js";
 import { mergeRouteOptions } from "./route-options.js";
 import { isUsableBy, protocolOf } from "./store.js";
 
@@ -89,6 +90,7 @@ export async function changeRouteOptions(api: Api, route: Route, change: unknown
 export async function deleteRoute(api: Api, caller: Caller, route: Route): Promise<void> {
   recordRouteEvent(api, caller, "audit.route.delete-request", route, { request: { recursive: true } });
   await changeDestinations(api, caller, route, { remove: api.store.destinationsOfRoute(route.guid), add: [] });
+  for (const binding of api.store.bindingsOfRoute(route.guid)) await deleteBinding(api, caller, binding);
   api.store.routes.delete(route);
 }
 

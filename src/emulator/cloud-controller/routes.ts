@@ -104,8 +104,8 @@ function routeListing(api: Api, items: () => readonly Route[]): Listing<Route> {
       store.destinationsOfRoute(route.guid).some((destination) => guids.has(destination.appGuid)),
     space_guids: (route, guids) => guids.has(route.spaceGuid),
     organization_guids: (route, guids) => guids.has(store.spaces.require(route.spaceGuid).organizationGuid),
-    // This foundation has no services to bind routes to.
-    service_instance_guids: () => false,
+    service_instance_guids: (route, guids) =>
+      store.bindingsOfRoute(route.guid).some((binding) => guids.has(binding.serviceInstanceGuid)),
   };
   return { items, present: (route) => presentRoute(api, route), filters, includes: routeIncludes(api) };
 }
@@ -135,7 +135,7 @@ function includedWith(api: Api, request: FastifyRequest, route: Route): object |
   }, {});
 }
 
-function presentRoute(api: Api, route: Route): object {
+export function presentRoute(api: Api, route: Route): object {
   const { store } = api;
   const path = `/v3/routes/${route.guid}`;
   return {

@@ -14,6 +14,8 @@ import type {
   Process,
   Role,
   Route,
+  RouteBinding,
+  ServiceInstance,
   Space,
 } from "./records.js";
 
@@ -33,6 +35,8 @@ export class Store {
   readonly domains = new Collection<Domain>();
   readonly routes = new Collection<Route>();
   readonly destinations = new Collection<Destination>();
+  readonly serviceInstances = new Collection<ServiceInstance>();
+  readonly routeBindings = new Collection<RouteBinding>();
   readonly apps = new Collection<App>();
   readonly processes = new Collection<Process>();
   readonly packages = new Collection<Package>();
@@ -54,6 +58,9 @@ export class Store {
   readonly routesOfSpace = this.routes.indexBy((route) => route.spaceGuid);
   readonly destinationsOfRoute = this.destinations.indexBy((destination) => destination.routeGuid);
   readonly destinationsOfApp = this.destinations.indexBy((destination) => destination.appGuid);
+  readonly instancesOfSpace = this.serviceInstances.indexBy((instance) => instance.spaceGuid);
+  readonly bindingsOfRoute = this.routeBindings.indexBy((binding) => binding.routeGuid);
+  readonly bindingsOfInstance = this.routeBindings.indexBy((binding) => binding.serviceInstanceGuid);
   readonly appsOfSpace = this.apps.indexBy((app) => app.spaceGuid);
   readonly processesOfApp = this.processes.indexBy((process) => process.appGuid);
   readonly packagesOfApp = this.packages.indexBy((one) => one.appGuid);

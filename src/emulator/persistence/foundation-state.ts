@@ -15,6 +15,8 @@ import type {
   Process,
   Role,
   Route,
+  RouteBinding,
+  ServiceInstance,
   Space,
 } from "../cloud-controller/records.js";
 import type { Store } from "../cloud-controller/store.js";
@@ -52,6 +54,21 @@ const route: z.ZodType<Route> = z.object({
   spaceGuid: z.string(),
   domainGuid: z.string(),
   options: strings,
+});
+const serviceInstance: z.ZodType<ServiceInstance> = z.object({
+  ...resource,
+  name: z.string(),
+  spaceGuid: z.string(),
+  tags: z.array(z.string()),
+  credentials: unknowns,
+  syslogDrainUrl: z.string().nullable(),
+  routeServiceUrl: z.string().nullable(),
+});
+const routeBinding: z.ZodType<RouteBinding> = z.object({
+  ...resource,
+  routeGuid: z.string(),
+  serviceInstanceGuid: z.string(),
+  routeServiceUrl: z.string(),
 });
 const destination: z.ZodType<Destination> = z.object({
   guid: z.string(),
@@ -171,6 +188,9 @@ const stateSchema = z.strictObject({
   domains: z.array(domain),
   routes: z.array(route),
   destinations: z.array(destination),
+  // States of before have none.
+  serviceInstances: z.array(serviceInstance).default([]),
+  routeBindings: z.array(routeBinding).default([]),
   apps: z.array(app),
   processes: z.array(process),
   packages: z.array(packageRecord),
@@ -202,6 +222,9 @@ const REFERENCES: readonly (readonly [from: Collections, field: string, to: Coll
   ["routes", "domainGuid", "domains"],
   ["destinations", "routeGuid", "routes"],
   ["destinations", "appGuid", "apps"],
+  ["serviceInstances", "spaceGuid", "spaces"],
+  ["routeBindings", "routeGuid", "routes"],
+  ["routeBindings", "serviceInstanceGuid", "serviceInstances"],
   ["apps", "spaceGuid", "spaces"],
   ["apps", "dropletGuid", "droplets"],
   ["processes", "appGuid", "apps"],
@@ -230,6 +253,8 @@ export function captureState(store: Store, networkPolicies: Policies): Foundatio
     domains: [...store.domains.all()],
     routes: [...store.routes.all()],
     destinations: [...store.destinations.all()],
+    serviceInstances: [...store.serviceInstances.all()],
+    routeBindings: [...store.routeBindings.all()],
     apps: [...store.apps.all()],
     processes: [...store.processes.all()],
     packages: [...store.packages.all()],
@@ -251,6 +276,8 @@ export function restoreState(saved: FoundationState, store: Store, networkPolici
   for (const one of state.domains) store.domains.add(one);
   for (const one of state.routes) store.routes.add(one);
   for (const one of state.destinations) store.destinations.add(one);
+  for (const one of state.serviceInstances) store.serviceInstances.add(one);
+  for (const one of state.routeBindings) store.routeBindings.add(one);
   for (const one of state.apps) store.apps.add(one);
   for (const one of state.processes) store.processes.add(one);
   for (const one of state.packages) store.packages.add(settledPackage(one));

@@ -318,6 +318,34 @@ describe("a change through the API is in the log by the next reads", () => {
     }
   });
 
+  it("a route's binding to a route service, the service's new URL, and the end of it", async () => {
+    const relationships = { space: { data: { guid: cf.spaceGuid } } };
+    const fields = {
+      type: "user-provided",
+      name: "guard",
+      route_service_url: "https://one.example.test",
+      relationships,
+    };
+    const guard = await cf.post("/v3/service_instances", fields);
+    const bind = (route: Shown) =>
+      cf.post("/v3/service_route_bindings", {
+        relationships: { route: { data: { guid: route.guid } }, service_instance: { data: { guid: guard.guid } } },
+      });
+    const [before, shop] = [await cf.route("before"), await cf.route("shop")];
+    await bind(before);
+    await following(options);
+    await reader.route(before.guid, ({ routeServiceUrl }) => routeServiceUrl === "https://one.example.test");
+    const binding = await bind(shop);
+    await reader.route(shop.guid, ({ routeServiceUrl }) => routeServiceUrl === "https://one.example.test");
+    await cf.patch(`/v3/service_instances/${guard.guid}`, { route_service_url: "https://two.example.test" });
+    for (const route of [before, shop]) {
+      await reader.route(route.guid, ({ routeServiceUrl }) => routeServiceUrl === "https://two.example.test");
+    }
+    await remove(`/v3/service_route_bindings/${binding.guid}`);
+    await reader.route(shop.guid, ({ routeServiceUrl }) => routeServiceUrl === "");
+    expect(reader.routes.get(before.guid)?.routeServiceUrl).toBe("https://two.example.test");
+  });
+
   it("an app that is new", async () => {
     const shop = await cf.route("shop");
     await following(options);

@@ -1,4 +1,5 @@
-/** What routes are joined with, held in as few words as the joins need: domains, apps with their processes, spaces. */
+/** What routes are joined with, held in as few words as the joins need: domains, apps with their processes, spaces, bindings. */
+import { RouteBindings } from "./route-bindings.js";
 
 export interface DomainFacts {
   /** Lower case. */
@@ -28,6 +29,7 @@ export class Directory {
   readonly domains = new Map<string, DomainFacts>();
   readonly apps = new Map<string, AppFacts>();
   readonly spaces = new Map<string, SpaceFacts>();
+  readonly bindings = new RouteBindings();
 
   /** Adds a process to what is known of its app, known by name yet or not. */
   addProcess(appGuid: string, process: ProcessReference): void {

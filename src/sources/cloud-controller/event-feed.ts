@@ -8,6 +8,9 @@ import { OVERLAP_MS, timestampOf } from "./timestamps.js";
 export interface EventHints {
   readonly routeGuids: readonly string[];
   readonly appGuids: readonly string[];
+  /** Bindings of routes, and service instances, whose routes may go first to another service now, or to none. */
+  readonly bindingGuids: readonly string[];
+  readonly serviceInstanceGuids: readonly string[];
   /** Routes and apps whose deletion was asked for; it may be still under way. */
   readonly leaving: { readonly routeGuids: readonly string[]; readonly appGuids: readonly string[] };
 }
@@ -30,7 +33,19 @@ const APP_TYPES = [
   "deployment.cancel",
   "deployment.continue",
 ];
-const TYPES = [...ROUTE_TYPES.map((type) => `audit.route.${type}`), ...APP_TYPES.map((type) => `audit.app.${type}`)];
+const BINDING_TYPES = ["create", "delete"].map((type) => `audit.service_route_binding.${type}`);
+/** Of user-provided services by API v3; and of clients of API v2. */
+const SERVICE_TYPES = [
+  "audit.user_provided_service_instance.update",
+  "audit.service_instance.bind_route",
+  "audit.service_instance.unbind_route",
+];
+const TYPES = [
+  ...ROUTE_TYPES.map((type) => `audit.route.${type}`),
+  ...APP_TYPES.map((type) => `audit.app.${type}`),
+  ...BINDING_TYPES,
+  ...SERVICE_TYPES,
+];
 const PAGE_SIZE = 1000;
 
 export class EventFeed {
@@ -75,13 +90,21 @@ function hintsOf(events: readonly CcEvent[]): EventHints {
   const hints = {
     routeGuids: [] as string[],
     appGuids: [] as string[],
+    bindingGuids: [] as string[],
+    serviceInstanceGuids: [] as string[],
     leaving: { routeGuids: [] as string[], appGuids: [] as string[] },
   };
   for (const { type, target, data } of events) {
     const leaves = type.endsWith(".delete-request");
     const aboutRoute = type.startsWith("audit.route.");
     const mapped = type === "audit.app.map-route" || type === "audit.app.unmap-route" ? data?.route_guid : undefined;
-    if (mapped) hints.routeGuids.push(mapped);
+    const bound = data?.request?.relationships.route.data.guid;
+    if (BINDING_TYPES.includes(type)) {
+      if (bound) hints.routeGuids.push(bound);
+      else if (target) hints.bindingGuids.push(target.guid);
+    } else if (SERVICE_TYPES.includes(type)) {
+      if (target) hints.serviceInstanceGuids.push(target.guid);
+    } else if (mapped) hints.routeGuids.push(mapped);
     else if (target && aboutRoute) (leaves ? hints.leaving : hints).routeGuids.push(target.guid);
     else if (target) (leaves ? hints.leaving : hints).appGuids.push(target.guid);
   }

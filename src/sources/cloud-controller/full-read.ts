@@ -2,7 +2,15 @@
 import { buildRoutes, type BuiltRoute } from "./build-routes.js";
 import { type AppFacts, Directory } from "./directory.js";
 import { readWholeList } from "./list.js";
-import { batches, type FetchList, takeApp, takeProcess, takeSpaces } from "./lookups.js";
+import {
+  batches,
+  type FetchList,
+  ROUTE_BINDINGS,
+  routeBindingsOf,
+  takeApp,
+  takeProcess,
+  takeSpaces,
+} from "./lookups.js";
 import { givingWay } from "./giving-way.js";
 import { PackedEntries } from "./packed-entries.js";
 import type { Refusals } from "./refusals.js";
@@ -55,6 +63,11 @@ export class FullRead {
     });
     await this.#readList("/v3/processes", {}, async (page) => {
       for await (const resource of givingWay(page.resources)) takeProcess(resource, this.directory, refusals);
+    });
+    await this.#readList(ROUTE_BINDINGS, {}, (page) => {
+      for (const binding of routeBindingsOf(page, refusals)) {
+        if (!this.#newerRoutes.has(binding.routeGuid)) this.directory.bindings.set(binding);
+      }
     });
     for (const [guid, facts] of this.#newerApps) this.directory.setApp(guid, facts);
     await this.#readList("/v3/routes", { include: "domain" }, (page) => this.#takeRoutes(page));

@@ -11,12 +11,15 @@ import {
   OrganizationSchema,
   type Page,
   ProcessSchema,
+  RouteBindingSchema,
   SpaceSchema,
 } from "./resources.js";
+import type { RouteBinding } from "./route-bindings.js";
 
 /** Reads one page of the list at a path of the API. */
 export type FetchList = (path: string, query: Query) => Promise<Page>;
 
+export const ROUTE_BINDINGS = "/v3/service_route_bindings";
 /** 200 guids make a URL of 8 KB, which every proxy in between takes. */
 export const GUIDS_PER_READ = 200;
 const CONCURRENCY = 2;
@@ -82,6 +85,36 @@ export async function readSpaces(
     );
   }
   return directory.spaces;
+}
+
+/** Returns  the bindings of these routes, or of these service instances. */
+export async function readRouteBindings(
+  fetch: FetchList,
+  filter: "route_guids" | "service_instance_guids",
+  guids: Iterable<string>,
+  refusals: Refusals,
+): Promise<readonly RouteBinding[]> {
+  const bindings: RouteBinding[] = [];
+  for (const batch of batches(guids)) {
+    await readList(fetch, ROUTE_BINDINGS, { [filter]: batch.join(",") }, (page) => {
+      bindings.push(...routeBindingsOf(page, refusals));
+    });
+  }
+  return bindings;
+}
+
+export function routeBindingsOf(page: Page, refusals: Refusals): readonly RouteBinding[] {
+  return page.resources.flatMap((resource) => {
+    const binding = refusals.accept("route binding", check(RouteBindingSchema, resource));
+    if (!binding) return [];
+    const { route, service_instance: serviceInstance } = binding.relationships;
+    return {
+      guid: binding.guid,
+      routeGuid: route.data.guid,
+      serviceInstanceGuid: serviceInstance.data.guid,
+      url: binding.route_service_url ?? "",
+    };
+  });
 }
 
 /** Returns  whether it was well. */

@@ -2,7 +2,8 @@
 import type { Logger } from "../../lib/logger.js";
 import type { Checked } from "./resources.js";
 
-export type ResourceKind = "route" | "domain" | "app" | "process" | "space" | "organization" | "audit event";
+export type ResourceKind =
+  "route" | "domain" | "app" | "process" | "space" | "organization" | "route binding" | "audit event";
 
 export class Refusals {
   readonly #logger: Logger;

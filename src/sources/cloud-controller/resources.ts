@@ -1,7 +1,7 @@
 /**
  * The Cloud Controller's resources, as far as routes need them, checked where they come in.
  *
- * Source  sections "Routes", "Apps", "Processes", "Spaces", "Domains" and "Audit Events" of the Cloud Controller's API
+ * Source  sections "Routes", "Apps", "Processes", "Spaces", "Domains", "Service Route Bindings" and "Audit Events" of the Cloud Controller's API
  *         v3, and its presenters (cloud_controller_ng, app/presenters/v3).
  */
 import { z } from "zod";
@@ -66,6 +66,12 @@ export const ProcessSchema = z.object({
   type: z.string().min(1),
   relationships: z.object({ app: Reference }),
 });
+export const RouteBindingSchema = z.object({
+  guid: Guid,
+  // Whatever it is: a route that has one is not open to everybody.
+  route_service_url: z.string().nullish().catch("unreadable"),
+  relationships: z.object({ route: Reference, service_instance: Reference }),
+});
 export const OrganizationSchema = z.object({ guid: Guid, name: z.string() });
 export const SpaceSchema = z.object({
   guid: Guid,
@@ -77,7 +83,16 @@ export const EventSchema = z.object({
   type: z.string(),
   created_at: Timestamp,
   target: z.object({ guid: Guid }).nullish(),
-  data: z.object({ route_guid: Guid.nullish() }).nullish(),
+  data: z
+    .object({
+      route_guid: Guid.nullish(),
+      // Of many shapes: what was asked for.
+      request: z
+        .object({ relationships: z.object({ route: Reference }) })
+        .optional()
+        .catch(undefined),
+    })
+    .nullish(),
 });
 export type CcEvent = z.infer<typeof EventSchema>;
 

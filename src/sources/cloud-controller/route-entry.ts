@@ -1,4 +1,4 @@
-/** Pure: a route of the Cloud Controller, joined with its domain, apps and space, as an entry of the mesh log. */
+/** Pure: a route of the Cloud Controller, joined with its domain, apps, space and route service, as an entry of the mesh log. */
 import type { RouteInit } from "../../entries/entries.js";
 import { compareText } from "../../lib/compare-text.js";
 import type { Directory } from "./directory.js";
@@ -36,6 +36,7 @@ export function routeEntry(route: CcRoute, directory: Directory): RouteInit | un
     labels: { organizationName: space?.organizationName ?? "", spaceName: space?.name ?? "" },
     port: protocol === "tcp" ? (route.port ?? 0) : 0,
     annotations: annotationsOf(route),
+    routeServiceUrl: directory.bindings.urlOf(route.guid),
   };
 }
 

@@ -23,6 +23,7 @@ class ScriptedPlatform {
   routes: Resource[] = [];
   apps: Resource[] = [{ guid: "blue", name: "blue" }];
   processes: Resource[] = [{ guid: "blue", type: "web", relationships: { app: reference("blue") } }];
+  bindings: Resource[] = [];
   events: Resource[] = [];
   /** Routes that lead nowhere, so that no app has them. */
   readonly unmapped = new Set<string>();
@@ -38,7 +39,13 @@ class ScriptedPlatform {
     const routes = this.routes
       .map((route) => (this.unmapped.has(String(route.guid)) ? { ...route, destinations: [] } : route))
       .filter((route) => query["app_guids"] === undefined || !this.unmapped.has(String(route.guid)));
-    const all = { "/v3/routes": routes, "/v3/apps": this.apps, "/v3/processes": this.processes }[path] ?? [];
+    const all =
+      {
+        "/v3/routes": routes,
+        "/v3/apps": this.apps,
+        "/v3/processes": this.processes,
+        "/v3/service_route_bindings": this.bindings,
+      }[path] ?? [];
     const listed = path === "/v3/audit_events" ? this.events : all;
     const guids = query["guids"];
     const resources =
@@ -49,6 +56,11 @@ class ScriptedPlatform {
       included: { domains: [{ guid: "d", name: "example.test", internal: false }], organizations: [] },
     });
   };
+
+  /** The questions about these lists. */
+  reads(...paths: string[]): readonly string[] {
+    return this.asked.filter((line) => paths.some((path) => line.startsWith(`${path}?`)));
+  }
 
   route(guid: string, more: object = {}): Resource {
     return {
@@ -246,13 +258,14 @@ describe("changes", () => {
     platform.routes = [platform.route("a"), platform.route("b"), platform.route("c")];
     sync.hint({ processGuids: ["blue"] });
     expect(await sync.settle()).toBe(true);
-    expect(platform.asked.filter((line) => !line.startsWith("/v3/spaces"))).toHaveLength(1);
+    expect(platform.reads("/v3/routes")).toHaveLength(1);
+    expect(platform.reads("/v3/apps", "/v3/processes")).toEqual([]);
     expect(writer.hosts).toEqual(["a", "b", "c"]);
     platform.asked.length = 0;
     platform.unmapped.add("b");
     sync.hint({ processGuids: ["blue"] });
     await sync.settle();
-    expect(platform.asked.filter((line) => !line.startsWith("/v3/spaces"))).toHaveLength(2);
+    expect(platform.reads("/v3/routes")).toHaveLength(2);
     expect(writer.appName("b")).toBeUndefined();
   });
 
@@ -278,6 +291,21 @@ describe("changes", () => {
     const { platform, sync } = await synced();
     sync.hint({ routeGuids: Array.from({ length: 450 }, (_, index) => `g-${index}`) });
     await sync.settle();
-    expect(platform.asked).toHaveLength(3);
+    for (const list of ["/v3/routes", "/v3/service_route_bindings"]) expect(platform.reads(list), list).toHaveLength(3);
+  });
+
+  it("takes a route service's URL that can't be read for one, so that nobody passes by it", async () => {
+    const { platform, writer, sync } = await synced("a");
+    platform.bindings = [
+      {
+        guid: "binding",
+        route_service_url: { href: "https://guard.example.test" },
+        relationships: { route: reference("a"), service_instance: reference("guard") },
+      },
+    ];
+    sync.hint({ routeGuids: ["a"] });
+    await sync.settle();
+    const [value] = [...writer.values.values()];
+    expect(decodeRoute(value ?? expect.fail()).routeServiceUrl).toBe("unreadable");
   });
 });

@@ -11,9 +11,9 @@ import { type AppFacts, Directory, sameApp } from "./directory.js";
 import { EventFeed } from "./event-feed.js";
 import { FullRead } from "./full-read.js";
 import { readWholeList } from "./list.js";
-import { type FetchList, GUIDS_PER_READ, readApps, readAppsOfProcesses } from "./lookups.js";
+import { type FetchList, GUIDS_PER_READ, readApps, readAppsOfProcesses, readRouteBindings } from "./lookups.js";
 import type { Refusals } from "./refusals.js";
-import { type Page, updatedAt } from "./resources.js";
+import { guidOf, type Page, updatedAt } from "./resources.js";
 import { RouteIndex } from "./route-index.js";
 import { OVERLAP_MS, timestampOf } from "./timestamps.js";
 import { Todo } from "./todo.js";
@@ -67,6 +67,8 @@ export class RouteSync {
   readonly #appsWithRoutes = new Todo();
   readonly #processes = new Todo();
   readonly #routes = new Todo();
+  /** Those whose bindings may be others now. */
+  readonly #serviceInstances = new Todo();
   /** By guid, the time until which it is looked at. */
   readonly #leavingRoutes = new Map<string, number>();
   readonly #leavingApps = new Map<string, number>();
@@ -120,9 +122,15 @@ export class RouteSync {
   /** Reads what audit events point to, and writes it. */
   async followEvents(): Promise<void> {
     const { fetch, serverMs, refusals, clock } = this.#options;
-    const { routeGuids, appGuids, leaving } = await this.#events.read(fetch, serverMs, refusals);
+    const { routeGuids, appGuids, bindingGuids, serviceInstanceGuids, leaving } = await this.#events.read(
+      fetch,
+      serverMs,
+      refusals,
+    );
     this.#routes.add(routeGuids);
     this.#apps.add(appGuids);
+    this.#routes.add(this.#directory.bindings.routesOf(new Set([...bindingGuids, ...serviceInstanceGuids])));
+    this.#serviceInstances.add(serviceInstanceGuids);
     for (const guid of leaving.routeGuids) this.#leavingRoutes.set(guid, clock.now() + LEAVING_MS);
     for (const guid of leaving.appGuids) this.#leavingApps.set(guid, clock.now() + LEAVING_MS);
     this.#routes.add(stillLeaving(this.#leavingRoutes, clock.now()));
@@ -186,6 +194,7 @@ export class RouteSync {
         (more) => fetch("/v3/routes", more),
         { query, pageSize, concurrency: 1 },
         async (page) => {
+          await this.#learnBindings(page.resources.map(guidOf).filter((guid) => guid !== undefined));
           for (const { guid } of (await this.#take(page)).routes) taken.add(guid);
         },
       );
@@ -195,14 +204,28 @@ export class RouteSync {
     await this.#apps.work(GUIDS_PER_READ, async (guids) => {
       this.#learn(await readApps(fetch, guids, refusals));
     });
+    await this.#serviceInstances.work(GUIDS_PER_READ, async (guids) => {
+      const bindings = await readRouteBindings(fetch, "service_instance_guids", guids, refusals);
+      this.#routes.add(bindings.map(({ routeGuid }) => routeGuid));
+    });
     await this.#routes.work(GUIDS_PER_READ, async (guids) => {
-      const page = await fetch("/v3/routes", { guids: guids.join(","), include: "domain", per_page: GUIDS_PER_READ });
+      const query = { guids: guids.join(","), include: "domain", per_page: GUIDS_PER_READ };
+      const [page] = await Promise.all([fetch("/v3/routes", query), this.#learnBindings(guids)]);
       const built = await this.#take(page);
       if (built.someUnnamed) return;
       const found = new Set([...built.routes.map(({ guid }) => guid), ...built.refused]);
       await this.#drop(guids.filter((guid) => !found.has(guid)));
     });
     return this.#changeCount > changesBefore;
+  }
+
+  /** No change of a binding shows in its route: whoever reads a route for a reason reads its binding, too. */
+  async #learnBindings(routeGuids: readonly string[]): Promise<void> {
+    if (routeGuids.length === 0) return;
+    const { fetch, refusals } = this.#options;
+    const bindings = await readRouteBindings(fetch, "route_guids", routeGuids, refusals);
+    this.#directory.bindings.replace(routeGuids, bindings);
+    this.#fullRead?.directory.bindings.replace(routeGuids, bindings);
   }
 
   /** Writes the routes of a page. */

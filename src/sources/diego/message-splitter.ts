@@ -42,7 +42,7 @@ export class MessageSplitter {
       if (field.start !== undefined) fields.push({ number: field.number, bytes: all.subarray(field.start, field.end) });
     }
     // A copy: the rest of the buffer must not be kept for a few bytes.
-    this.#pending = all.slice(offset);
+    this.#pending = Uint8Array.from(all.subarray(offset));
     return fields;
   }
 }
