@@ -7,7 +7,8 @@ import { isWildcard, wildcardsAbove } from "../model/hosts.js";
 import { isWithin } from "../model/places.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
-import { compilePath, defaultRetryPolicy } from "./compile-path.js";
+import { compilePath, defaultRetryPolicy, pathSpecifierOf } from "./compile-path.js";
+import { directReply } from "./direct-reply.js";
 import { SEARCH_FILTERS } from "./names.js";
 import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
@@ -36,6 +37,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
     const routes = matchable
       .filter((path) => isPreferred(path, matchable))
       .flatMap((path) => {
+        if (path.isRestricted) return restricted(path);
         const plan = planPath(host, path);
         copyClusters.push(...plan.copies.map(({ name }) => name));
         for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
@@ -65,6 +67,19 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
  */
 export function compileAbsence(group: string): EncodedResource {
   return compileRoutes(group, []);
+}
+
+/** Callers are not told apart here, and a route that is for some of them must not be open to all. */
+function restricted({ path }: PathRoute): RdsRoute {
+  return directReply(
+    path === "" ? "/" : path,
+    { pathSpecifier: pathSpecifierOf(path), caseSensitive: false },
+    {
+      status: 403,
+      text: "403 Forbidden: Route policies are not supported by this router.",
+      routerError: "route_policies_unsupported",
+    },
+  );
 }
 
 function compileRoutes(

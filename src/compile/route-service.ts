@@ -1,11 +1,11 @@
 /** What comes before the routes of a path whose requests go to a route service first. */
 import { create } from "@bufbuild/protobuf";
-import { HeaderValueOption_HeaderAppendAction } from "../gen/envoy/config/core/v3/base_pb.js";
 import { RouteSchema, type Route as RdsRoute } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { MetadataMatcherSchema } from "../gen/envoy/type/matcher/v3/metadata_pb.js";
 import type { PathRoute } from "../model/routing-table.js";
 import { PROOF_HEADERS } from "../route-services/signature.js";
 import { pathSpecifierOf } from "./compile-path.js";
+import { directReply, replacedHeader } from "./direct-reply.js";
 import { milliseconds } from "./durations.js";
 import { ROUTE_SERVICE_FILTER, ROUTE_SERVICE_HEADER, ROUTE_SERVICE_METADATA } from "./names.js";
 import type { CompileOptions } from "./options.js";
@@ -32,33 +32,25 @@ function routeServiceRoutes(
 ): readonly RdsRoute[] {
   const name = path === "" ? "/" : path;
   const match = { pathSpecifier: pathSpecifierOf(path), caseSensitive: false };
-  const refuse = (status: number, message: string, headers: typeof WEB_SOCKET = []) =>
-    create(RouteSchema, {
-      name,
-      match: { ...match, headers },
-      action: {
-        case: "directResponse",
-        value: { status, body: { specifier: { case: "inlineString", value: message } } },
-      },
-      responseHeadersToAdd: REFUSAL_HEADERS,
-    });
+  const refuse = (status: number, text: string, headers: typeof WEB_SOCKET = []) =>
+    directReply(name, { ...match, headers }, { status, text, routerError: "route_service_unsupported" });
   if (options.routeServiceCluster === undefined) {
-    return [refuse(502, "502 Bad Gateway: Support for route services is disabled.\n")];
+    return [refuse(502, "502 Bad Gateway: Support for route services is disabled.")];
   }
   if (!URL.canParse(routeServiceUrl) || new URL(routeServiceUrl).protocol !== "https:") {
-    return [refuse(500, "500 Internal Server Error: Route service request failed.\n")];
+    return [refuse(500, "500 Internal Server Error: Route service request failed.")];
   }
   return [
     refuse(
       503,
-      "503 Service Unavailable: Websocket requests are not supported for routes bound to Route Services.\n",
+      "503 Service Unavailable: Websocket requests are not supported for routes bound to Route Services.",
       WEB_SOCKET,
     ),
     create(RouteSchema, {
       name,
       match: { ...match, dynamicMetadata: [HAS_NOT_BEEN_THERE] },
       // Values of headers are formats.
-      requestHeadersToAdd: [replaced(ROUTE_SERVICE_HEADER, new URL(routeServiceUrl).href.replaceAll("%", "%%"))],
+      requestHeadersToAdd: [replacedHeader(ROUTE_SERVICE_HEADER, new URL(routeServiceUrl).href.replaceAll("%", "%%"))],
       action: {
         case: "route",
         value: {
@@ -87,14 +79,3 @@ const WEB_SOCKET = [
     },
   },
 ];
-
-const REFUSAL_HEADERS = [
-  replaced("x-cf-routererror", "route_service_unsupported"),
-  replaced("content-type", "text/plain; charset=utf-8"),
-  replaced("x-content-type-options", "nosniff"),
-  replaced("cache-control", "no-cache, no-store"),
-];
-
-function replaced(key: string, value: string) {
-  return { header: { key, value }, appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD };
-}

@@ -12,6 +12,7 @@ import {
   type Destination,
   type Registration,
   type Route,
+  type RouteOptions,
 } from "../entries/entries.js";
 import {
   type RegistrationIndexFields,
@@ -61,6 +62,8 @@ export interface PathRoute {
   readonly split: Split | undefined;
   /** Where requests go first; "" where they do not. As a source said it: it may be no URL. */
   readonly routeServiceUrl: string;
+  /** Its domain enforces route policies. */
+  readonly isRestricted: boolean;
 }
 
 /** What decides about a request. */
@@ -252,11 +255,12 @@ export class RoutingTable {
       wishes,
       split,
       routeServiceUrl,
+      isRestricted: isRestricted(options),
     };
   }
 
   /** A place that is known from registrations alone: what the newest endpoint says about balancing holds for all. */
-  #registered(place: string): Pick<PathRoute, "balancing" | "cookiePath" | "shares"> {
+  #registered(place: string): Pick<PathRoute, "balancing" | "cookiePath" | "shares" | "isRestricted"> {
     const registrations = this.#registrationsAt(place);
     const newest = registrations.reduce<Registration | undefined>(
       (latest, next) => (latest && latest.updatedAtNs >= next.updatedAtNs ? latest : next),
@@ -268,7 +272,12 @@ export class RoutingTable {
         endpoints: this.#dialled([registration]),
       })),
     );
-    return { balancing: balancingOf(newest?.options, this.#algorithm), cookiePath: newest?.path || "/", shares };
+    return {
+      balancing: balancingOf(newest?.options, this.#algorithm),
+      cookiePath: newest?.path || "/",
+      shares,
+      isRestricted: registrations.some(({ options }) => isRestricted(options)),
+    };
   }
 
   /** What serves a destination of the route under `key`. */
@@ -483,4 +492,8 @@ function lastWord(key: string): string {
 function rank(key: string, rival: string): number {
   const order = (of: string) => PRECEDENCE.findIndex((keySpace) => of.startsWith(keySpace));
   return order(key) - order(rival) || compareText(key, rival);
+}
+
+function isRestricted(options: RouteOptions | undefined): boolean {
+  return options !== undefined && options.routePolicyScope !== "";
 }

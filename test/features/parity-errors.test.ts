@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
 import { eventually } from "../support/eventually.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
 import { rawRequest } from "../support/raw.js";
@@ -98,6 +99,40 @@ describe("the router's own answers", () => {
     await otherApps.empty("gone");
     await eventually(async () => (await other.client.get(gone)).status !== 200);
     expect(seen(await other.client.get(gone))).toMatchObject({ status: 404, error: "unknown_route" });
+  });
+
+  it("403 for everybody on a route whose domain enforces route policies, from whatever source it comes", async () => {
+    const options = { routePolicyScope: "space" };
+    await apps.http("policies", (_request, response) => response.end("open"));
+    const [routed, registered] = ["policies", "policies-registered"].map((name) => `${name}.example.com`);
+    await router.log.append([
+      {
+        key: "route.cc.policies",
+        value: encodeRoute({
+          guid: "policies",
+          host: routed ?? "",
+          options,
+          destinations: [{ processGuid: "policies", port: 8080, protocol: "http1" }],
+        }),
+      },
+      {
+        key: "registration.nats.policies",
+        value: encodeRegistration({ host: registered ?? "", address: "127.0.0.1", port: 1, options }),
+      },
+    ]);
+    for (const host of [routed, registered]) {
+      const answer = await eventually(async () => {
+        const latest = await router.client.get(host ?? "");
+        return latest.status === 403 ? latest : undefined;
+      });
+      expect(seen(answer)).toEqual({
+        ...plain,
+        status: 403,
+        error: "route_policies_unsupported",
+        cache: NEVER_CACHED,
+        body: "403 Forbidden: Route policies are not supported by this router.\n",
+      });
+    }
   });
 
   it("502 endpoint_failure for an app that takes no connection, and for one that ends it without an answer", async () => {

@@ -7,6 +7,8 @@ export interface DomainFacts {
   readonly internal: boolean;
   /** "tcp" for domains of TCP routers. */
   readonly protocol: "http" | "tcp";
+  /** "" where the domain enforces no route policies. */
+  readonly routePolicyScope: string;
 }
 
 export interface ProcessReference {

@@ -150,7 +150,13 @@ export function takeDomains(page: Page, directory: Directory, refusals: Refusals
     const domain = refusals.accept("domain", check(DomainSchema, resource));
     if (!domain) continue;
     const protocol: DomainFacts["protocol"] = domain.supported_protocols?.[0] === "tcp" ? "tcp" : "http";
-    directory.domains.set(domain.guid, { name: domain.name.toLowerCase(), internal: domain.internal, protocol });
+    const routePolicyScope = domain.enforce_route_policies ? domain.route_policies_scope || "any" : "";
+    directory.domains.set(domain.guid, {
+      name: domain.name.toLowerCase(),
+      internal: domain.internal,
+      protocol,
+      routePolicyScope,
+    });
   }
 }
 

@@ -71,11 +71,19 @@ describe("the request budget", () => {
     expect(two.fullReadPauseMs).toBe(60_000);
   });
 
-  it("lets hints cost as much again as the budget, and no more", () => {
+  it("lets hints cost five times the budget on top of it, and no more", () => {
     const { budget: two } = budget();
-    for (let request = 0; request < 239; request += 1) two.sent();
+    for (let request = 0; request < 719; request += 1) two.sent();
     expect(two.mayFollowHints).toBe(true);
     two.sent();
+    expect(two.mayFollowHints).toBe(false);
+  });
+
+  it("has hints wait where a rate limit has nothing left but its tenth", () => {
+    const { budget: two } = budget();
+    two.limited({ limit: 1_000, remaining: 200, resetsInMs: 1_000_000 });
+    expect(two.mayFollowHints).toBe(true);
+    two.limited({ limit: 1_000, remaining: 100, resetsInMs: 1_000_000 });
     expect(two.mayFollowHints).toBe(false);
   });
 });

@@ -21,6 +21,11 @@ export interface BudgetOptions {
 const MINUTE_S = 60;
 /** Full reads of a large foundation become rarer before they take more than this part of the budget. */
 const FULL_READ_SHARE = 0.25;
+/**
+ * So many times the budget may be spent, over a minute, on what others saw change. A change takes two to four requests,
+ * and those that come together share them: with the default, 150 to 300 a minute are read at once, one by one.
+ */
+const HINTS_SHARE = 5;
 /** The part of a rate limit that is left alone: for what is asked in between, and for what `remaining` doesn't say. */
 const HEADROOM = 0.1;
 /** However little a rate limit leaves, changes are looked for. */
@@ -78,9 +83,11 @@ export class RequestBudget {
     return Math.max(Math.min(MIN_LOOKS_PER_SECOND, own), Math.min(own, allowed));
   }
 
-  /** What changes cost comes on top of the budget, up to as much again; more of them wait for the next look. */
+  /** What changes cost comes on top of the budget; those beyond it wait for the next look. */
   get mayFollowHints(): boolean {
-    return this.#lastMinute < 2 * MINUTE_S * this.#options.requestsPerSecond;
+    const limit = this.#currentLimit;
+    if (limit !== undefined && usable(limit) === 0) return false;
+    return this.#lastMinute < (1 + HINTS_SHARE) * MINUTE_S * this.#options.requestsPerSecond;
   }
 
   get #lastMinute(): number {

@@ -59,6 +59,8 @@ export const DomainSchema = z.object({
   name: z.string().min(1),
   internal: z.boolean(),
   supported_protocols: z.array(z.string()).optional(),
+  enforce_route_policies: z.boolean().nullish(),
+  route_policies_scope: z.string().nullish(),
 });
 export const AppSchema = z.object({ guid: Guid, name: z.string() });
 export const ProcessSchema = z.object({

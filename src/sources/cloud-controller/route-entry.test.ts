@@ -4,9 +4,10 @@ import type { CcRoute } from "./resources.js";
 import { appGuidsOf, routeEntry } from "./route-entry.js";
 
 const DIRECTORY = new Directory();
-DIRECTORY.domains.set("apps", { name: "apps.example.test", internal: false, protocol: "http" });
-DIRECTORY.domains.set("mesh", { name: "apps.internal", internal: true, protocol: "http" });
-DIRECTORY.domains.set("tcp", { name: "tcp.example.test", internal: false, protocol: "tcp" });
+DIRECTORY.domains.set("apps", { name: "apps.example.test", internal: false, protocol: "http", routePolicyScope: "" });
+DIRECTORY.domains.set("mesh", { name: "apps.internal", internal: true, protocol: "http", routePolicyScope: "" });
+DIRECTORY.domains.set("tcp", { name: "tcp.example.test", internal: false, protocol: "tcp", routePolicyScope: "" });
+DIRECTORY.domains.set("policed", { name: "policed.test", internal: false, protocol: "http", routePolicyScope: "org" });
 DIRECTORY.spaces.set("dev", { name: "dev", organizationName: "laptop" });
 DIRECTORY.nameApp("blue", "Blue");
 DIRECTORY.addProcess("blue", { guid: "blue-web", type: "web" });
@@ -43,6 +44,11 @@ describe("a route as an entry", () => {
     ["a wildcard", { host: "*" }, "*.apps.example.test"],
   ])("has as host %s", (_what, fields, host) => {
     expect(routeEntry(route(fields), DIRECTORY)).toMatchObject({ host });
+  });
+
+  it("tells that its domain enforces route policies", () => {
+    expect(routeEntry(route({}, "policed"), DIRECTORY)?.options).toMatchObject({ routePolicyScope: "org" });
+    expect(routeEntry(route(), DIRECTORY)?.options).toBeUndefined();
   });
 
   it("has path, revision and names", () => {
@@ -148,6 +154,7 @@ describe("a route as an entry", () => {
       loadbalancing: "hash",
       hashHeader: "X-User",
       hashBalance: "1.5",
+      routePolicyScope: "",
     });
   });
 

@@ -1,7 +1,7 @@
 /** Pure: a route of the Cloud Controller, joined with its domain, apps, space and route service, as an entry of the mesh log. */
 import type { RouteInit } from "../../entries/entries.js";
 import { compareText } from "../../lib/compare-text.js";
-import type { Directory } from "./directory.js";
+import type { Directory, DomainFacts } from "./directory.js";
 import type { CcRoute } from "./resources.js";
 
 /**
@@ -23,7 +23,7 @@ export function routeEntry(route: CcRoute, directory: Directory): RouteInit | un
   if (domain === undefined) return undefined;
   const space = directory.spaces.get(route.relationships.space.data.guid);
   const protocol = route.protocol ?? domain.protocol;
-  const options = optionsOf(route);
+  const options = optionsOf(route, domain);
   return {
     guid: route.guid,
     host: (route.host === "" ? domain.name : `${route.host}.${domain.name}`).toLowerCase(),
@@ -46,12 +46,13 @@ export function appGuidsOf(route: CcRoute): readonly string[] {
 }
 
 /** undefined where none is set. An algorithm of a newer platform is left to the router's default. */
-function optionsOf({ options }: CcRoute) {
+function optionsOf({ options }: CcRoute, { routePolicyScope }: DomainFacts) {
   const loadbalancing = options?.loadbalancing ?? "";
   const wanted = {
     loadbalancing: ALGORITHMS.includes(loadbalancing) ? loadbalancing : "",
     hashHeader: options?.hash_header ?? "",
     hashBalance: String(options?.hash_balance ?? ""),
+    routePolicyScope,
   };
   return Object.values(wanted).every((value) => value === "") ? undefined : wanted;
 }

@@ -40,7 +40,7 @@ describe("what a desired LRP says of routes", () => {
           cfRoute("Shop.example.com/cart/x", {
             port: 9090,
             protocol: "http2",
-            options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.5 },
+            options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.5, route_policy_scope: "org" },
           }),
           cfRoute("*.example.com"),
         ],
@@ -54,7 +54,7 @@ describe("what a desired LRP says of routes", () => {
       routes: [
         {
           ...{ ...plain, host: "shop.example.com", path: "/cart/x", port: 9090, protocol: "http2" },
-          options: { loadbalancing: "hash", hashHeader: "X-User", hashBalance: "1.5" },
+          options: { loadbalancing: "hash", hashHeader: "X-User", hashBalance: "1.5", routePolicyScope: "org" },
         },
         { ...plain, host: "*.example.com", path: "", port: 8080 },
         { ...plain, host: "shop.apps.internal", path: "", port: 9090, internal: true },

@@ -15,7 +15,7 @@ export interface DesiredRoute {
   /** "http1" or "http2". */
   readonly protocol: string;
   /** undefined where none is set. */
-  readonly options: Pick<RouteOptions, "loadbalancing" | "hashHeader" | "hashBalance"> | undefined;
+  readonly options: Pick<RouteOptions, "loadbalancing" | "hashHeader" | "hashBalance" | "routePolicyScope"> | undefined;
   /** Where requests are to go first; "" where they are not. */
   readonly routeServiceUrl: string;
 }
@@ -49,6 +49,7 @@ const CfRoute = z.object({
       loadbalancing: z.string().nullish(),
       hash_header: z.string().nullish(),
       hash_balance: z.union([z.string(), z.number()]).nullish(),
+      route_policy_scope: z.string().nullish(),
     })
     .nullish(),
 });
@@ -133,6 +134,7 @@ function outerRoutes(element: z.infer<typeof CfRoute>, problems: string[]): read
     loadbalancing: ALGORITHMS.includes(loadbalancing) ? loadbalancing : "",
     hashHeader: options?.hash_header ?? "",
     hashBalance: String(options?.hash_balance ?? ""),
+    routePolicyScope: options?.route_policy_scope ?? "",
   };
   return placesOf(hostnames, problems).map((place) => ({
     ...place,

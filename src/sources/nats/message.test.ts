@@ -33,7 +33,7 @@ const FULL = {
   endpoint_updated_at_ns: 1_772_366_400_123,
   stale_threshold_in_seconds: 60,
   tags: { process_id: "process-guid", component: "route-emitter" },
-  options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.25 },
+  options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.25, route_policy_scope: "any" },
 };
 
 describe("a registry message", () => {

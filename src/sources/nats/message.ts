@@ -55,6 +55,7 @@ const MessageSchema = z.object({
       loadbalancing: text,
       hash_header: text,
       hash_balance: z.union([z.number(), z.string().max(MAX_TEXT)]).nullish(),
+      route_policy_scope: text,
     })
     .nullish(),
 });
@@ -145,8 +146,9 @@ function optionsOf(options: z.infer<typeof MessageSchema>["options"]): Registere
   const loadbalancing = options?.loadbalancing ?? "";
   const hashHeader = options?.hash_header ?? "";
   const hashBalance = String(options?.hash_balance ?? "");
-  const isEmpty = loadbalancing === "" && hashHeader === "" && hashBalance === "";
-  return isEmpty ? undefined : { loadbalancing, hashHeader, hashBalance };
+  const routePolicyScope = options?.route_policy_scope ?? "";
+  const wanted = { loadbalancing, hashHeader, hashBalance, routePolicyScope };
+  return Object.values(wanted).every((value) => value === "") ? undefined : wanted;
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true });

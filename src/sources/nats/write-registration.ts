@@ -36,8 +36,8 @@ export function writeRegistration(
   writeText(12, endpoint.availabilityZone);
   writeText(13, endpoint.isolationSegment);
   if (endpoint.options) {
-    const { loadbalancing, hashHeader, hashBalance } = endpoint.options;
-    writeMessage(14, [loadbalancing, hashHeader, hashBalance]);
+    const { loadbalancing, hashHeader, hashBalance, routePolicyScope } = endpoint.options;
+    writeMessage(14, [loadbalancing, hashHeader, hashBalance, routePolicyScope]);
   }
   writeText(15, endpoint.routeServiceUrl);
   writeInt64(16, endpoint.updatedAtNs);

@@ -1,0 +1,43 @@
+/** Routes that answer in the app's place. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { HeaderValueOption_HeaderAppendAction } from "../gen/envoy/config/core/v3/base_pb.js";
+import {
+  type Route as RdsRoute,
+  type RouteMatchSchema,
+  RouteSchema,
+} from "../gen/envoy/config/route/v3/route_components_pb.js";
+
+export interface DirectReply {
+  readonly status: number;
+  /** "403 Forbidden: ...", without a line's end. */
+  readonly text: string;
+  /** For X-Cf-RouterError. */
+  readonly routerError: string;
+}
+
+/** `name`: routes that are there have one. */
+export function directReply(
+  name: string,
+  match: MessageInitShape<typeof RouteMatchSchema>,
+  { status, text, routerError }: DirectReply,
+): RdsRoute {
+  return create(RouteSchema, {
+    name,
+    match,
+    action: {
+      case: "directResponse",
+      value: { status, body: { specifier: { case: "inlineString", value: `${text}\n` } } },
+    },
+    responseHeadersToAdd: [
+      replacedHeader("x-cf-routererror", routerError),
+      replacedHeader("content-type", "text/plain; charset=utf-8"),
+      replacedHeader("x-content-type-options", "nosniff"),
+      replacedHeader("cache-control", "no-cache, no-store"),
+    ],
+  });
+}
+
+/** `value` is a format of Envoy's. */
+export function replacedHeader(key: string, value: string) {
+  return { header: { key, value }, appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD };
+}
