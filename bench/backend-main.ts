@@ -1,6 +1,6 @@
 /**
- * A program: the apps behind the routes. Two listeners on free ports of loopback, of which the first answers every request
- * with "1", the second with "2"; prints their ports as a JSON array on one line. Knows requests without a body only.
+ * A program: the apps behind the routes. Four listeners on free ports of loopback, of which the first answers every request
+ * with "1", the second with "2" and so on; prints their ports as a JSON array on one line. Knows requests without a body only.
  */
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
@@ -25,4 +25,4 @@ async function listen(body: string): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-process.stdout.write(`${JSON.stringify([await listen("1"), await listen("2")])}\n`);
+process.stdout.write(`${JSON.stringify(await Promise.all(["1", "2", "3", "4"].map(listen)))}\n`);

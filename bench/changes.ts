@@ -76,13 +76,13 @@ function newRoute({ log, appPorts }: Stage): Change {
 /** Two apps, of which the first has all the weight to begin with. */
 async function newWeights({ log, appPorts }: Stage, connection: Connection): Promise<Change> {
   const route = { guid: randomUUID(), host: "weights.apps.example.com" };
-  const processes = appPorts.map((port) => ({ processGuid: randomUUID(), port }));
+  const processes = appPorts.slice(0, 2).map((port) => ({ processGuid: randomUUID(), port }));
   const weigh = (favourite: 0 | 1) =>
     routeWrite(
       route,
       processes.map(({ processGuid }, app) => ({ processGuid, weight: app === favourite ? ALL : NEXT_TO_NONE })),
     );
-  await log.append([...processes.map(({ processGuid, port }) => processWrite(processGuid, port)), weigh(0)]);
+  await log.append([...processes.map(({ processGuid, port }) => processWrite(processGuid, [port])), weigh(0)]);
   await connection.until(route.host, TIMEOUT_MS, answers(0));
   return async (round) => {
     const favourite = appOfRound(round);
@@ -95,11 +95,11 @@ async function newWeights({ log, appPorts }: Stage, connection: Connection): Pro
 async function newInstance({ log, appPorts }: Stage, connection: Connection): Promise<Change> {
   const route = { guid: randomUUID(), host: "instance.apps.example.com" };
   const processGuid = randomUUID();
-  await log.append([processWrite(processGuid, appPorts[0]), routeWrite(route, [{ processGuid, weight: 0 }])]);
+  await log.append([processWrite(processGuid, [appPorts[0]]), routeWrite(route, [{ processGuid, weight: 0 }])]);
   await connection.until(route.host, TIMEOUT_MS, answers(0));
   return async (round) => {
     const app = appOfRound(round);
-    await log.append([processWrite(processGuid, appPorts[app])]);
+    await log.append([processWrite(processGuid, [appPorts[app]])]);
     return { host: route.host, isBy: answers(app) };
   };
 }

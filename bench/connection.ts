@@ -50,22 +50,28 @@ export class Connection {
     socket.on("close", () => this.#fail(new Error("the connection was closed")));
   }
 
-  async get(host: string): Promise<Answer> {
+  /** `headers`: whole lines, without their ends. */
+  async get(host: string, headers: readonly string[] = []): Promise<Answer> {
     return new Promise((resolve, reject) => {
       if (this.#failure) {
         reject(this.#failure);
         return;
       }
       this.#waiting = { resolve, reject };
-      this.#socket.write(`GET / HTTP/1.1\r\nhost: ${host}${END_OF_HEAD}`);
+      this.#socket.write(["GET / HTTP/1.1", `host: ${host}`, ...headers].join("\r\n") + END_OF_HEAD);
     });
   }
 
   /** Asks until the answer is accepted. Throws with the last one when that takes longer than `timeoutMs`. */
-  async until(host: string, timeoutMs: number, isAccepted: (answer: Answer) => boolean): Promise<Answer> {
+  async until(
+    host: string,
+    timeoutMs: number,
+    isAccepted: (answer: Answer) => boolean,
+    headers: readonly string[] = [],
+  ): Promise<Answer> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
-      const answer = await this.get(host);
+      const answer = await this.get(host, headers);
       if (isAccepted(answer)) return answer;
       if (performance.now() > deadlineMs) {
         throw new Error(`${host}: after ${timeoutMs} ms still ${answer.status} ${answer.body.trim()}`);
@@ -124,12 +130,17 @@ export async function untilServed(port: number, host: string, signal: AbortSigna
   }
 }
 
-/** Asks each host once, `concurrency` at a time; each must be served. Returns what each took, in milliseconds. */
+/**
+ * Asks each host once, `concurrency` at a time; each must be served, or answered with another status that is expected.
+ *
+ * Returns  what each took, in milliseconds.
+ */
 export async function hitEach(
   port: number,
   hosts: readonly string[],
   concurrency: number,
   signal: AbortSignal,
+  { headers = [], status = 200 }: { readonly headers?: readonly string[]; readonly status?: number } = {},
 ): Promise<readonly number[]> {
   const tookMs: number[] = [];
   const rest = hosts.values();
@@ -138,9 +149,9 @@ export async function hitEach(
     try {
       for (const host of rest) {
         const startedMs = performance.now();
-        const answer = await connection.get(host);
+        const answer = await connection.get(host, headers);
         tookMs.push(performance.now() - startedMs);
-        if (!isServed(answer)) throw new Error(`${host}: ${answer.status} ${answer.body.trim()}`);
+        if (answer.status !== status) throw new Error(`${host}: ${answer.status} ${answer.body.trim()}`);
       }
     } finally {
       connection.close();

@@ -12,6 +12,7 @@ export interface Goals {
   readonly servingMs: Goal;
   readonly agentBytesPerRoute: Goal | undefined;
   readonly envoyBytesPerIdleRoute: Goal | undefined;
+  readonly activeRouteKb: Goal;
   readonly newRouteMs: Goal;
   readonly instanceChangeMs: Goal;
   readonly weightChangeMs: Goal;
@@ -33,6 +34,7 @@ export function goalsFor(routeCount: number): Goals {
     servingMs: { atMost: isUsual ? 2_000 : 25_000 },
     agentBytesPerRoute: judgesMemory ? { atMost: KIB } : undefined,
     envoyBytesPerIdleRoute: judgesMemory ? { atMost: 1.2 * KIB } : undefined,
+    activeRouteKb: { atMost: (64 * KIB) / 1_000 },
     newRouteMs: changeMs,
     instanceChangeMs: changeMs,
     weightChangeMs: { atMost: 50 },

@@ -52,7 +52,7 @@ export async function measureLogSpeed({
   const processGuid = randomUUID();
   for (let count = 0; count < SINGLE_WRITES; count += 1) {
     signal.throwIfAborted();
-    const write = processWrite(processGuid, appPort + count);
+    const write = processWrite(processGuid, [appPort + count]);
     const startedMs = performance.now();
     await log.append([write]);
     singleMs.push(performance.now() - startedMs);

@@ -1,6 +1,17 @@
 /** What the benchmarks measure, and what it is judged by. */
 
-export const PARTS = ["log", "jetstream", "sync", "nats", "start", "memory", "cold", "changes", "cpu"] as const;
+export const PARTS = [
+  "log",
+  "jetstream",
+  "sync",
+  "nats",
+  "start",
+  "memory",
+  "cold",
+  "changes",
+  "cpu",
+  "features",
+] as const;
 export type Part = (typeof PARTS)[number];
 
 /** What results are kept of; the soak is a command of its own, as it runs for as long as it is told. */

@@ -1,13 +1,18 @@
 /** What routes cost in memory: each figure is the difference to a router without routes, per route. */
-import { hitEach } from "./connection.js";
+import { randomUUID } from "node:crypto";
+import { Connection, hitEach, isServed } from "./connection.js";
 import type { Measurement } from "./measurement.js";
 import { residentMemory, type ResidentMemory } from "./process-usage.js";
 import type { RouterProcess } from "./router-process.js";
 import type { Stage } from "./stage.js";
+import { processWrite, routeWrite } from "./synthetic.js";
 
 /** Hosts that are asked for, to see what an active one costs. */
 const ACTIVE_HOSTS = 1_000;
 const PART_OF_HOSTS = 0.2;
+/** Routes that lead to an app with four instances. */
+const ROUTES_WITH_INSTANCES = 500;
+const SERVED_TIMEOUT_MS = 30_000;
 
 interface RouterMemory {
   readonly agent: ResidentMemory;
@@ -24,7 +29,7 @@ interface EnvoyMemory {
 
 export async function measureMemory(stage: Stage, router: RouterProcess): Promise<readonly Measurement[]> {
   const { routeCount, goals, signal } = stage;
-  const empty = await stage.startRouter(true);
+  const empty = await stage.startRouter({ isEmpty: true });
   const without = await routerMemory(empty);
   await empty.stop();
   const idle = await routerMemory(router);
@@ -35,6 +40,8 @@ export async function measureMemory(stage: Stage, router: RouterProcess): Promis
   const active = stage.coldHosts(Math.min(ACTIVE_HOSTS, Math.floor(routeCount * PART_OF_HOSTS)));
   await hitEach(router.port, active, 1, signal);
   const busy = await envoyMemory(router, router.pids.envoy);
+  await hitEach(router.port, await addRoutesWithInstances(stage, router), 1, signal);
+  const busier = await envoyMemory(router, router.pids.envoy);
 
   const perRoute = (of: (memory: RouterMemory) => number) => (of(idle) - of(without)) / routeCount;
   const perActive = (of: (memory: EnvoyMemory) => number) => (of(busy) - of(idle.envoy)) / active.length;
@@ -83,7 +90,36 @@ export async function measureMemory(stage: Stage, router: RouterProcess): Promis
       value: perActive(({ allocatedBytes }) => allocatedBytes) / 1_000,
       unit: "kB/host",
     },
+    {
+      what: "memory: Envoy, allocated, active route with 4 instances",
+      value: (busier.allocatedBytes - busy.allocatedBytes) / ROUTES_WITH_INSTANCES / 1_000,
+      unit: "kB/route",
+      goal: goals.activeRouteKb,
+      note: `${ROUTES_WITH_INSTANCES} routes, each with a connection to one of them`,
+    },
   ];
+}
+
+/** Returns  their hosts, of which none was asked for. */
+async function addRoutesWithInstances(
+  { log, appPorts, signal }: Stage,
+  { port }: RouterProcess,
+): Promise<readonly string[]> {
+  const hosts = Array.from({ length: ROUTES_WITH_INSTANCES }, (_, index) => `four-${index}.apps.example.com`);
+  const last = "four-last.apps.example.com";
+  await log.append(
+    [...hosts, last].flatMap((host) => {
+      const processGuid = randomUUID();
+      return [
+        processWrite(processGuid, appPorts),
+        routeWrite({ guid: randomUUID(), host }, [{ processGuid, weight: 0 }]),
+      ];
+    }),
+  );
+  const connection = await Connection.open(port, signal);
+  await connection.until(last, SERVED_TIMEOUT_MS, isServed);
+  connection.close();
+  return hosts;
 }
 
 /** undefined where the system does not show processes. */

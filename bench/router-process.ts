@@ -49,12 +49,14 @@ export interface RouterProcessOptions {
   /** The hosts in the log. */
   readonly hostCount: number;
   readonly probeHosts: readonly string[];
+  /** More of the section `router` in its configuration. */
+  readonly section: object;
   readonly signal: AbortSignal;
 }
 
 /** Resolves when it serves the probe hosts, and Envoy has all scopes. Throws when it ends before, or takes too long. */
 export async function startRouterProcess(options: RouterProcessOptions): Promise<RouterProcess> {
-  const { children, directory, logDirectory, hostCount, probeHosts } = options;
+  const { children, directory, logDirectory, hostCount, probeHosts, section } = options;
   await mkdir(directory, { mode: 0o700 });
   const runDirectory = join(directory, "run");
   const probeSocket = join(directory, "probe.sock");
@@ -73,6 +75,7 @@ export async function startRouterProcess(options: RouterProcessOptions): Promise
         drainWaitMs: 0,
         drainTimeMs: 0,
         orphanTimeoutMs: ORPHAN_TIMEOUT_MS,
+        ...section,
       },
     }),
   );

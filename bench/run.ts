@@ -3,6 +3,7 @@ import { setMaxListeners } from "node:events";
 import { measureChanges } from "./changes.js";
 import { measureColdHosts } from "./cold-hosts.js";
 import { measureJetStream } from "./jetstream.js";
+import { measureFeatures } from "./feature-cpu.js";
 import { measureLog } from "./log-speed.js";
 import { type Measurement, type Part, PARTS } from "./measurement.js";
 import { measureMemory } from "./memory.js";
@@ -25,6 +26,7 @@ const WITH_ROUTER = {
   cold: measureColdHosts,
   changes: measureChanges,
   cpu: measureRequestCpu,
+  features: measureFeatures,
 } as const;
 
 /** Throws when the signal aborts. */

@@ -20,16 +20,16 @@ export interface Stage {
   readonly children: Children;
   /** Removed at the end. */
   readonly directory: string;
-  /** The ports of the two apps, which answer "1" and "2". */
-  readonly appPorts: readonly [number, number];
+  /** The ports of the four apps, which answer "1" to "4". */
+  readonly appPorts: readonly [number, number, number, number];
   readonly log: MeshLog;
   readonly filled: FillReport;
   readonly signal: AbortSignal;
   readonly progress: (line: string) => void;
   /** Hosts of the log that were not handed out before. Throws when there are no more. */
   coldHosts(count: number): readonly string[];
-  /** A router over the log; over an empty one when `isEmpty`. */
-  startRouter(isEmpty?: boolean): Promise<RouterProcess>;
+  /** A router over the log; over an empty one when `isEmpty`. `section`: more of its section in the configuration. */
+  startRouter(options?: { readonly isEmpty?: boolean; readonly section?: object }): Promise<RouterProcess>;
 }
 
 export interface StageOptions {
@@ -47,7 +47,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
   const log = await openEmbeddedLog({ directory: join(directory, "log") });
   try {
     const backend = children.start("the apps", process.execPath, [BACKEND], directory);
-    const appPorts = JSON.parse(await backend.firstLine) as [number, number];
+    const appPorts = JSON.parse(await backend.firstLine) as [number, number, number, number];
     progress(`writing ${routeCount.toLocaleString("en")} routes with their processes`);
     const filled = await fillLog(log, routeCount, appPorts[0], signal);
 
@@ -70,7 +70,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
         }
         return hosts;
       },
-      async startRouter(isEmpty = false) {
+      async startRouter({ isEmpty = false, section = {} } = {}) {
         routers += 1;
         return startRouterProcess({
           children,
@@ -78,6 +78,7 @@ export async function onStage<T>(options: StageOptions, play: (stage: Stage) => 
           logDirectory: join(directory, isEmpty ? "empty-log" : "log"),
           hostCount: isEmpty ? 0 : routeCount,
           probeHosts: isEmpty ? [] : probes.map(hostAt),
+          section,
           signal,
         });
       },

@@ -42,24 +42,27 @@ export function routeWrite({ guid, host }: RouteIdentity, shares: readonly Share
   };
 }
 
-/** A process with one instance, which listens on a port of this machine. */
-export function processWrite(processGuid: string, port: number): Write {
+/** As long as Diego's are. */
+export const instanceGuid = (processGuid: string, index: number): string =>
+  `${processGuid.slice(0, -4)}${String(index).padStart(4, "0")}`;
+
+/** A process with an instance at each of these ports of this machine. */
+export function processWrite(processGuid: string, ports: readonly number[]): Write {
   return {
     key: KEY_SPACES.diegoProcesses + processGuid,
     value: encodeProcess({
       processGuid,
       appGuid: processGuid,
-      instances: [
-        {
-          guid: randomUUID(),
-          version: randomUUID(),
-          address: "127.0.0.1",
-          instanceAddress: "10.255.0.1",
-          availabilityZone: "z1",
-          cellId: "cell-1",
-          ports: [{ containerPort: CONTAINER_PORT, hostPort: port }],
-        },
-      ],
+      instances: ports.map((port, index) => ({
+        guid: instanceGuid(processGuid, index),
+        index,
+        version: "7e61b3a4-58f1-4b1c-9d6b-0a3f5c2d1e00",
+        address: "127.0.0.1",
+        instanceAddress: "10.255.0.1",
+        availabilityZone: "z1",
+        cellId: "cell-1",
+        ports: [{ containerPort: CONTAINER_PORT, hostPort: port }],
+      })),
     }),
   };
 }
@@ -67,5 +70,5 @@ export function processWrite(processGuid: string, port: number): Write {
 /** A route to a process of its own, which has one instance: of all ways to fill a table, the one that costs most. */
 export function appWrites(host: string, port: number): readonly Write[] {
   const processGuid = randomUUID();
-  return [processWrite(processGuid, port), routeWrite({ guid: randomUUID(), host }, [{ processGuid, weight: 0 }])];
+  return [processWrite(processGuid, [port]), routeWrite({ guid: randomUUID(), host }, [{ processGuid, weight: 0 }])];
 }

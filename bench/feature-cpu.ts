@@ -1,0 +1,184 @@
+/** What a request costs that makes use of something: CPU of Envoy, and of the agent, against one that does not. */
+import { randomUUID } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createCertificates } from "../src/emulator/certificates.js";
+import { encodeRoute } from "../src/entries/entries.js";
+import { KEY_SPACES } from "../src/entries/keys.js";
+import type { Write } from "../src/log/log.js";
+import {
+  deriveKey,
+  FORWARDED_URL_HEADER,
+  METADATA_HEADER,
+  sign,
+  SIGNATURE_HEADER,
+} from "../src/route-services/signature.js";
+import { Connection, hitEach } from "./connection.js";
+import type { Measurement } from "./measurement.js";
+import { cpuSeconds } from "./process-usage.js";
+import type { RouterProcess } from "./router-process.js";
+import type { Stage } from "./stage.js";
+import { median } from "./statistics.js";
+import { appWrites, instanceGuid, processWrite, routeWrite } from "./synthetic.js";
+
+const ROUNDS = 15;
+const REQUESTS = 2_000;
+const CONNECTIONS = 8;
+const WARM_UP_REQUESTS = 500;
+const SERVED_TIMEOUT_MS = 30_000;
+const SIGNATURE_LIFE_MS = 3_600_000;
+
+const host = (name: string) => `${name}.features.example.com`;
+const PLAIN = host("plain");
+const GUARDED = host("guarded");
+
+interface Case {
+  readonly what: string;
+  readonly router: RouterProcess;
+  readonly host: string;
+  readonly headers?: readonly string[];
+  readonly status?: number;
+}
+
+interface Cpu {
+  readonly envoy: number;
+  readonly agent: number;
+}
+
+export async function measureFeatures(stage: Stage, router: RouterProcess): Promise<readonly Measurement[]> {
+  if (!router.pids) {
+    stage.progress("what features cost is not measured: this system has no /proc as Linux has it");
+    return [];
+  }
+  const app = randomUUID();
+  await stage.log.append(writesFor(stage, app));
+  const secret = randomUUID();
+  const other = await stage.startRouter({ section: await routeServices(stage, secret) });
+  try {
+    const cases = casesOf(router, other, app, secret);
+    for (const one of cases) await untilAnswered(one, stage.signal);
+    return await compare(cases, stage);
+  } finally {
+    await other.stop();
+  }
+}
+
+function writesFor({ appPorts }: Stage, app: string): readonly Write[] {
+  const processes = [randomUUID(), randomUUID()] as const;
+  const services = `https://${host("service")}/`;
+  return [
+    ...appWrites(PLAIN, appPorts[0]),
+    ...appWrites("*.features.example.org", appPorts[0]),
+    ...appWrites(host("service"), appPorts[0]),
+    ...processes.map((guid, index) => processWrite(guid, [appPorts[index === 0 ? 0 : 1]])),
+    routeWrite({ guid: randomUUID(), host: host("weighted") }, [
+      { processGuid: processes[0], weight: 90 },
+      { processGuid: processes[1], weight: 10 },
+    ]),
+    processWrite(app, appPorts),
+    ...[
+      { name: "several" },
+      { name: "hashed", options: { loadbalancing: "hash", hashHeader: "x-user" } },
+      { name: "guarded", routeServiceUrl: services },
+    ].map(({ name, ...more }) => ({
+      key: KEY_SPACES.cloudControllerRoutes + name,
+      value: encodeRoute({
+        guid: name,
+        host: host(name),
+        protocol: "http",
+        destinations: [{ processGuid: app, appGuid: app, port: 8_080, protocol: "http1" }],
+        ...more,
+      }),
+    })),
+  ];
+}
+
+/** The section of a router that sends requests to route services which are apps of its own. */
+async function routeServices({ directory }: Stage, secret: string): Promise<object> {
+  const folder = join(directory, "route-services");
+  await mkdir(folder, { mode: 0o700 });
+  const [secretFile, caFile] = [join(folder, "secret"), join(folder, "ca")];
+  await writeFile(secretFile, secret, { mode: 0o600 });
+  await writeFile(caFile, (await createCertificates()).ca);
+  return { routeServices: { secretFile, caFile, hairpinning: true, timeoutMs: SIGNATURE_LIFE_MS } };
+}
+
+function casesOf(router: RouterProcess, other: RouterProcess, app: string, secret: string): readonly Case[] {
+  const forwardedUrl = `https://${GUARDED}/`;
+  const { signature, metadata } = sign({ forwardedUrl, requestedMs: Date.now() }, deriveKey(secret));
+  const instance = instanceGuid(app, 2);
+  return [
+    { what: "nothing of these", router, host: PLAIN },
+    { what: "several instances", router, host: host("several") },
+    { what: "weights", router, host: host("weighted") },
+    { what: "hash by a header", router, host: host("hashed"), headers: ["x-user: 17"] },
+    {
+      what: "a session's instance",
+      router,
+      host: host("several"),
+      headers: [`cookie: JSESSIONID=a; __VCAP_ID__=${instance}`],
+    },
+    { what: "X-CF-App-Instance", router, host: host("several"), headers: [`x-cf-app-instance: ${app}:2`] },
+    { what: "a wildcard host", router, host: "any.features.example.org" },
+    { what: "an unknown host (404)", router, host: host("unknown"), status: 404 },
+    { what: "route services set up, none bound", router: other, host: PLAIN },
+    { what: "to a route service that is an app here", router: other, host: GUARDED },
+    {
+      what: "back from its route service",
+      router: other,
+      host: GUARDED,
+      headers: [
+        `${SIGNATURE_HEADER}: ${signature}`,
+        `${METADATA_HEADER}: ${metadata}`,
+        `${FORWARDED_URL_HEADER}: ${forwardedUrl}`,
+      ],
+    },
+  ];
+}
+
+async function untilAnswered({ router, host, headers, status = 200 }: Case, signal: AbortSignal): Promise<void> {
+  const connection = await Connection.open(router.port, signal);
+  await connection.until(host, SERVED_TIMEOUT_MS, (answer) => answer.status === status, headers);
+  connection.close();
+}
+
+async function compare(cases: readonly Case[], { signal }: Stage): Promise<readonly Measurement[]> {
+  for (const one of cases) await cpuPerRequest(one, WARM_UP_REQUESTS, signal);
+  const rounds: ReadonlyMap<Case, Cpu[]> = new Map(cases.map((one) => [one, []]));
+  const order = [...rounds];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const [one, cpus] of order) cpus.push(await cpuPerRequest(one, REQUESTS, signal));
+    // Who follows another process finds the caches cold: each takes its turn at being first.
+    order.push(...order.splice(0, 1));
+  }
+  const [[, plain] = [undefined, []], ...others] = rounds;
+  const microseconds = (cpus: readonly Cpu[]) =>
+    `Envoy ${median(cpus.map(({ envoy }) => envoy)).toFixed(0)} µs, agent ${median(cpus.map(({ agent }) => agent)).toFixed(0)} µs`;
+  return [
+    {
+      what: "CPU per request: agent's part, exact host",
+      value: median(plain.map(({ agent }) => agent)),
+      unit: "µs",
+      note: `metrics of requests; ${microseconds(plain)}`,
+    },
+    ...others.map(([{ what }, cpus]) => ({
+      what: `CPU per request: ${what}, against an exact host`,
+      value: median(cpus.map(({ envoy, agent }, round) => (envoy + agent) / sumOf(plain[round]))),
+      unit: "×",
+      note: microseconds(cpus),
+    })),
+  ];
+}
+
+const sumOf = (cpu: Cpu | undefined): number => (cpu ? cpu.envoy + cpu.agent : NaN);
+
+/** In microseconds, user and system. */
+async function cpuPerRequest(one: Case, requests: number, signal: AbortSignal): Promise<Cpu> {
+  const { pids, port } = one.router;
+  if (!pids) throw new Error("its processes were seen before");
+  const before = await Promise.all([cpuSeconds(pids.envoy), cpuSeconds(pids.agent)]);
+  await hitEach(port, new Array<string>(requests).fill(one.host), CONNECTIONS, signal, one);
+  const after = await Promise.all([cpuSeconds(pids.envoy), cpuSeconds(pids.agent)]);
+  const each = (index: 0 | 1) => (1e6 * (after[index] - before[index])) / requests;
+  return { envoy: each(0), agent: each(1) };
+}
