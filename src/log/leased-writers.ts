@@ -237,7 +237,8 @@ class Writers implements LeasedWriters {
         }
         batch.forEach((write, place) => {
           const sequence = last - batch.length + 1 + place;
-          this.#spaces.find((space) => space.owns(write.key))?.wrote(write, sequence);
+          // It may have been seen in the log before its writer heard that it is there.
+          if (sequence > this.#sequence) this.#spaces.find((space) => space.owns(write.key))?.wrote(write, sequence);
         });
       }
     });
@@ -268,6 +269,12 @@ class Writers implements LeasedWriters {
 /** 52 bits of the content's hash: one change in 4.5 * 10^15 goes unseen. */
 const fingerprint = (value: Uint8Array) => parseInt(hash("sha1", value, "hex").slice(0, 13), 16);
 
+/**
+ * How many keys that are gone are remembered where a source never knows all that there is (NATS): those of the last
+ * minutes of a large foundation, and no memory that grows for ever.
+ */
+const MAX_UNWANTED = 10_000;
+
 /** One key space: what is wanted, what the log has, and the keys in which these differ. */
 class Space implements KeySpaceWriter {
   readonly keySpace: string;
@@ -280,6 +287,8 @@ class Space implements KeySpaceWriter {
   /** What is wanted, one byte a character; undefined for a key that is to go. */
   readonly #wanted = new Map<string, string | undefined>();
   readonly #wantedFingerprints = new Map<string, number>();
+  /** Keys that are to go, the latest last. */
+  readonly #unwanted = new Set<string>();
   /** Keys that differ, in the order in which they came to. */
   readonly #dirty = new Set<string>();
   /** The sequence of a key's own write, until the log is seen to be there. */
@@ -371,6 +380,7 @@ class Space implements KeySpaceWriter {
   standBy(): void {
     if (this.#onStandby === "remember") return;
     this.#wanted.clear();
+    this.#unwanted.clear();
     this.#wantedFingerprints.clear();
     this.#dirty.clear();
     this.#isComplete = false;
@@ -399,14 +409,27 @@ class Space implements KeySpaceWriter {
     if (value === undefined || wanted === undefined) {
       this.#wantedFingerprints.delete(key);
       if (this.#isComplete) this.#wanted.delete(key);
-      else this.#wanted.set(key, undefined);
+      else this.#remember(key);
     } else {
+      this.#unwanted.delete(key);
       this.#wantedFingerprints.set(key, wanted);
       this.#wanted.set(key, Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("latin1"));
     }
     this.#compare(key);
     if (!this.#dirty.has(key)) return "unchanged";
     return value === undefined ? "deleted" : "written";
+  }
+
+  /** That a key is to go: a log that was restored, or another writer, may bring it back. */
+  #remember(key: string): void {
+    this.#wanted.set(key, undefined);
+    this.#unwanted.delete(key);
+    this.#unwanted.add(key);
+    for (const oldest of this.#unwanted) {
+      if (this.#unwanted.size <= MAX_UNWANTED || this.#dirty.has(oldest)) return;
+      this.#unwanted.delete(oldest);
+      this.#wanted.delete(oldest);
+    }
   }
 
   #setActual(key: string, actual: number | undefined): void {
@@ -424,7 +447,8 @@ class Space implements KeySpaceWriter {
   #becomeComplete(): void {
     if (this.#isComplete) return;
     this.#isComplete = true;
-    for (const [key, packed] of this.#wanted) if (packed === undefined) this.#wanted.delete(key);
+    for (const key of this.#unwanted) this.#wanted.delete(key);
+    this.#unwanted.clear();
     this.#want({ key: this.#completionKey, value: new Uint8Array() });
     for (const key of this.#actual.keys()) this.#compare(key);
   }
