@@ -1,10 +1,11 @@
 /** Takes Envoy's records of requests, and passes them on: to the metrics, and as lines to the access log. */
-import { chmod, rm } from "node:fs/promises";
-import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall } from "@grpc/grpc-js";
+import { rm } from "node:fs/promises";
+import { type sendUnaryData, Server, type ServerUnaryCall } from "@grpc/grpc-js";
 import { type LineWriter, lineWriter } from "../access-log/access-line.js";
 import { EXPORT_LOGS, logRecords } from "../access-log/otlp.js";
 import { recordFormat, type RequestRecord, type WantedRecord } from "../access-log/record.js";
 import type { AccessLogConfig } from "../config/router-access-log.js";
+import { listenOnSocket } from "../lib/listen-on-socket.js";
 import type { Logger } from "../lib/logger.js";
 import { LineSink, type LineSinkStatus } from "./line-sink.js";
 
@@ -92,13 +93,7 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
     (bytes: Buffer) => bytes,
     "unary",
   );
-  await rm(socketPath, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) =>
-      error ? reject(error) : resolve(),
-    );
-  });
-  await chmod(socketPath, 0o600);
+  await listenOnSocket(server, socketPath);
   return {
     get status() {
       return { requestCount, faultCount, malformedCount, lines: sink?.status };

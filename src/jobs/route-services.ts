@@ -1,9 +1,9 @@
 /** Answers Envoy's questions about requests that go to a route service, or come back from one: it has the secret. */
 import { STATUS_CODES } from "node:http";
-import { chmod, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { type sendUnaryData, Server, ServerCredentials, type ServerUnaryCall, status } from "@grpc/grpc-js";
+import { type sendUnaryData, Server, type ServerUnaryCall, status } from "@grpc/grpc-js";
 import {
   ROUTE_SERVICE_CLUSTER,
   ROUTE_SERVICE_FILTER,
@@ -22,6 +22,7 @@ import {
 } from "../gen/envoy/service/auth/v3/external_auth_pb.js";
 import { StatusCode } from "../gen/envoy/type/v3/http_status_pb.js";
 import { asError } from "../lib/errors.js";
+import { listenOnSocket } from "../lib/listen-on-socket.js";
 import type { Logger } from "../lib/logger.js";
 import type { RoutingTable } from "../model/routing-table.js";
 import { checkReturned, type Refusal, type RequestTarget, type Rules, send } from "../route-services/protocol.js";
@@ -133,13 +134,7 @@ async function serveChecks(
     (bytes: Buffer) => fromBinary(CheckRequestSchema, bytes),
     "unary",
   );
-  await rm(socketPath, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) =>
-      error ? reject(error) : resolve(),
-    );
-  });
-  await chmod(socketPath, 0o600);
+  await listenOnSocket(server, socketPath);
   return server;
 }
 

@@ -1,13 +1,14 @@
 /** The gRPC edge of the xDS server: streams in and out, and the timer that paces them. */
-import { chmod, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { fromBinary } from "@bufbuild/protobuf";
-import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import { Server, type ServerDuplexStream } from "@grpc/grpc-js";
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
 } from "../gen/envoy/service/discovery/v3/discovery_pb.js";
 import { systemClock, type Clock } from "../lib/clock.js";
 import { asError } from "../lib/errors.js";
+import { listenOnSocket } from "../lib/listen-on-socket.js";
 import type { Logger } from "../lib/logger.js";
 import { DeltaStream, type Refusal, type TypeStatus } from "./delta-stream.js";
 import { type DeltaResponse, encodeResponse } from "./encode-response.js";
@@ -122,13 +123,7 @@ export async function serveXds({ socketPath, types, logger, clock = systemClock 
     (bytes) => fromBinary(DeltaDiscoveryRequestSchema, bytes),
     "bidi",
   );
-  await rm(socketPath, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(`unix:${socketPath}`, ServerCredentials.createInsecure(), (error) =>
-      error ? reject(error) : resolve(),
-    );
-  });
-  await chmod(socketPath, 0o600);
+  await listenOnSocket(server, socketPath);
 
   return {
     changed(groups) {
