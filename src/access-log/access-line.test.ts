@@ -230,7 +230,7 @@ describe("a record of Envoy's", () => {
       extraFields: true,
       proxyProtocol: false,
       headers: ["x-a"],
-      routes: false,
+      clusters: false,
     });
     expect(records).toHaveLength(1);
     const whole = texts(records[0]?.format);
@@ -246,7 +246,7 @@ describe("a record of Envoy's", () => {
       extraFields: true,
       proxyProtocol: false,
       headers: ["x-a"],
-      routes: true,
+      clusters: true,
     });
     expect(records.map(({ faultsOnly }) => faultsOnly)).toEqual([false, true]);
     expect(texts(records[0]?.format).length).toBeLessThan(7);

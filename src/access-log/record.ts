@@ -17,8 +17,8 @@ const PLAIN = {
   appId: "%UPSTREAM_METADATA(cf:app_id)%",
 };
 
-/** What is counted by route. */
-const FOR_ROUTES = { cluster: "%UPSTREAM_CLUSTER_RAW%" };
+/** What is counted by route, and of route services. */
+const CLUSTER = { cluster: "%UPSTREAM_CLUSTER_RAW%" };
 
 /** What tells why a request had no answer of an app, or another than others have. */
 const FOR_FAULTS = {
@@ -61,7 +61,7 @@ const FOR_EXTRA_FIELDS = {
   untilSentUs: "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
 };
 
-const OPERATORS = { ...PLAIN, ...FOR_ROUTES, ...FOR_FAULTS, ...FOR_LINES, ...FOR_EXTRA_FIELDS };
+const OPERATORS = { ...PLAIN, ...CLUSTER, ...FOR_FAULTS, ...FOR_LINES, ...FOR_EXTRA_FIELDS };
 type Field = keyof typeof OPERATORS;
 const NUMBERS = [
   "status",
@@ -101,8 +101,8 @@ export interface RecordContents {
   readonly proxyProtocol: boolean;
   /** Names of request headers, for lines. */
   readonly headers: readonly string[];
-  /** Whether something is counted by route. */
-  readonly routes: boolean;
+  /** Whether something is counted by what requests are sent to. */
+  readonly clusters: boolean;
 }
 
 /** What Envoy is to write. */
@@ -121,8 +121,8 @@ export interface RecordFormat {
 const NO_FIELDS = Object.fromEntries(Object.keys(OPERATORS).map((field) => [field, isNumber(field) ? undefined : ""]));
 
 export function recordFormat(contents: RecordContents): RecordFormat {
-  const { lines, extraFields, proxyProtocol, headers, routes } = contents;
-  const plain = { ...PLAIN, ...(routes && FOR_ROUTES) };
+  const { lines, extraFields, proxyProtocol, headers, clusters } = contents;
+  const plain = { ...PLAIN, ...(clusters && CLUSTER) };
   const fault = { ...plain, ...FOR_FAULTS };
   const forLines = { ...FOR_LINES, ...(proxyProtocol && BEHIND_PROXY_PROTOCOL), ...(extraFields && FOR_EXTRA_FIELDS) };
   const kinds = lines

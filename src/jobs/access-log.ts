@@ -17,8 +17,8 @@ export interface AccessLogOptions {
   readonly onRecord: (record: RequestRecord) => void;
   /** Whether connections may begin with a PROXY header. */
   readonly proxyProtocol: boolean;
-  /** Whether records are to tell the route. */
-  readonly routes: boolean;
+  /** Whether records are to tell the cluster that requests were sent to. */
+  readonly clusters: boolean;
   readonly logger: Logger;
 }
 
@@ -49,13 +49,13 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** Throws when the socket can't be made. */
 export async function startAccessLog(options: AccessLogOptions): Promise<AccessLog> {
-  const { socketPath, config, onRecord, proxyProtocol, routes, logger } = options;
+  const { socketPath, config, onRecord, proxyProtocol, clusters, logger } = options;
   const { records, parse } = recordFormat({
     lines: config !== undefined,
     extraFields: (config?.extraFields.length ?? 0) > 0,
     headers: config?.extraHeaders ?? [],
     proxyProtocol,
-    routes,
+    clusters,
   });
   const sink = config && sinkOf(config, logger);
   const write: LineWriter | undefined = config && lineWriter(config);

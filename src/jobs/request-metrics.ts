@@ -7,6 +7,7 @@
 import { Counter, Histogram, type Registry } from "prom-client";
 import { hasClientLeft, responseTimeUs } from "../access-log/access-line.js";
 import type { RequestRecord } from "../access-log/record.js";
+import { ROUTE_SERVICE_CLUSTER } from "../compile/names.js";
 import type { RequestMetricsConfig } from "../config/router-access-log.js";
 import type { Clock } from "../lib/clock.js";
 import { BoundedNames } from "./bounded-names.js";
@@ -53,6 +54,9 @@ export function requestMetrics(registry: Registry, { apps, routes }: RequestMetr
   const rejectedRequests = counter("rejected_requests", "number of rejected requests");
   const badGateways = counter("bad_gateways", "number of bad gateway errors received from backends");
   const responses = counterOf("responses", "number of responses", ["status_group"]);
+  const routeServices = counterOf("responses_route_services", "number of responses for route services", [
+    "status_group",
+  ]);
   const backendInvalidId = counter("backend_invalid_id", "number of bad backend id errors received from backends");
   const backendInvalidTlsCert = counter(
     "backend_invalid_tls_cert",
@@ -124,7 +128,12 @@ export function requestMetrics(registry: Registry, { apps, routes }: RequestMetr
   }
 
   return (record) => {
-    const { kind, appUs, responseUs, backend, status, upgrade } = record;
+    const { kind, cluster, appUs, responseUs, backend, status, upgrade } = record;
+    // No app got it yet: it comes back from the route service as a request of its own.
+    if (cluster === ROUTE_SERVICE_CLUSTER) {
+      if (kind !== "fault") routeServices.labels(statusGroup(record)).inc();
+      return;
+    }
     // A request with a fault is told of twice: what both records say is counted once.
     if (appUs !== undefined && responseUs !== undefined) {
       if (kind !== "fault") countAnswered(record, responseUs, appUs);

@@ -151,7 +151,7 @@ export async function startRouter(
         config: config.accessLog,
         onRecord: metrics.count,
         proxyProtocol: config.http.proxyProtocol,
-        routes: config.requestMetrics.routes > 0,
+        clusters: config.requestMetrics.routes > 0 || config.routeServices !== undefined,
         logger,
       });
     }

@@ -208,6 +208,22 @@ describe("route services", () => {
     });
   });
 
+  it("are counted apart from apps", async () => {
+    await bind("counted");
+    await knows("counted");
+    const served = async () => {
+      const metrics = (await mesh.router.metrics()).split("\n");
+      const value = (name: string) => Number(metrics.find((line) => line.startsWith(`${name} `))?.split(" ")[1] ?? 0);
+      return [value('responses_route_services{status_group="2xx"}'), value('responses{status_group="2xx"}')];
+    };
+    const [sent = 0, answered = 0] = await served();
+    await get("counted");
+    await eventually(async () => {
+      const [sentNow = 0, answeredNow = 0] = await served();
+      return sentNow > sent && answeredNow > answered;
+    });
+  });
+
   it("are refused WebSockets", async () => {
     await bind("socket");
     await knows("socket");
