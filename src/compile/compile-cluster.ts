@@ -12,6 +12,7 @@ import type { Share, UpstreamProtocol } from "../model/shares.js";
 import { endpointMetadata } from "./endpoint-metadata.js";
 import { FAILED_ENDPOINTS_LB, OUTLIER_DETECTION, OVERPROVISIONING_FACTOR } from "./failed-endpoints.js";
 import { milliseconds } from "./durations.js";
+import { CLUSTER_STAT_NAME } from "./names.js";
 import type { BackendConnections, CompileOptions } from "./options.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
@@ -90,6 +91,7 @@ export function compileCluster({ name, protocol, balancing }: Pool, options: Com
   const { appTls, maxConnectionsPerBackend } = options;
   const message = create(ClusterSchema, {
     name,
+    altStatName: CLUSTER_STAT_NAME,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.EDS },
     edsClusterConfig: { edsConfig: ADS },
     connectTimeout: milliseconds(options.backends.connectTimeoutMs),

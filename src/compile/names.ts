@@ -48,6 +48,9 @@ export const ROUTE_SERVICE_METADATA = {
   isInternal: "is-internal-route-service",
 } as const;
 
+/** What all clusters of routes are called in Envoy's statistics, which keep nothing of them. */
+export const CLUSTER_STAT_NAME = "route";
+
 export function clusterName(host: string, path: string, protocol: UpstreamProtocol): string {
   return `${host}${path}|${protocol}`;
 }

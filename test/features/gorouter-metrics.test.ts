@@ -192,4 +192,18 @@ describe("metrics by Gorouter's names", () => {
     expect(await read('cf_mesh_route_requests_total{route="plain.example.com",status_group="2xx"}')).toBeGreaterThan(0);
     expect(await read('cf_mesh_route_latency_seconds_count{route="plain.example.com"}')).toBeGreaterThan(0);
   });
+
+  it("are all that grows with the hosts in use: Envoy's own statistics do not", async () => {
+    const hosts = ["first-of-two", "second-of-two"];
+    for (const name of hosts) await mesh.log.append(route(name, { port: await app() }));
+    const names: (readonly string[])[] = [];
+    for (const name of hosts) {
+      await eventually(async () => (await get(name)).status === 200);
+      await counted();
+      names.push([...(await mesh.router.envoy.admin.stats("")).keys()].sort());
+    }
+    expect(names[1]).toEqual(names[0]);
+    expect(names[0]).toContain("http.router.downstream_rq_total");
+    expect(names[0]?.filter((name) => name.includes("of-two"))).toEqual([]);
+  });
 });

@@ -22,6 +22,8 @@ export interface BootstrapOptions {
   readonly adminSocketPath: string;
   /** Unix socket of the agent's xDS server. */
   readonly xdsSocketPath: string;
+  /** What the clusters of routes are called in statistics, all alike. */
+  readonly clusterStatName: string;
   readonly http: HttpOptions;
   readonly headers: HeaderOptions;
   readonly localReplies: LocalReplyOptions;
