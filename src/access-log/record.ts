@@ -14,7 +14,8 @@ const PLAIN = {
   /** From the first byte sent to the app to the last of its answer. */
   appUs: "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
   attempts: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-  appId: "%UPSTREAM_METADATA(cf:app_id)%",
+  /** In a record that does not tell the backend, of a request that had none: what its client wrote there. */
+  appId: "%REQ(x-cf-applicationid)%",
 };
 
 /** What is counted by route, and of route services. */
@@ -45,8 +46,9 @@ const FOR_LINES = {
   forwardedFor: "%REQ(x-forwarded-for)%",
   forwardedProto: "%REQ(x-forwarded-proto)%",
   requestId: "%REQ(x-vcap-request-id)%",
-  appIndex: "%UPSTREAM_METADATA(cf:instance_index)%",
-  instanceId: "%UPSTREAM_METADATA(cf:instance_id)%",
+  appIndex: "%REQ(x-cf-instanceindex)%",
+  /** The address of an instance whose guid is not known. */
+  instanceId: "%REQ(x-cf-instanceid)%",
 };
 
 /** Behind PROXY protocol the connection is a load balancer's. */
@@ -60,6 +62,9 @@ const FOR_EXTRA_FIELDS = {
   tlsUs: "%COMMON_DURATION(US_CX_END:US_HS_END:us)%",
   untilSentUs: "%COMMON_DURATION(DS_RX_BEG:US_TX_BEG:us)%",
 };
+
+/** Whose the endpoint is. */
+const IDENTITY = ["appId", "appIndex", "instanceId"] as const;
 
 const OPERATORS = { ...PLAIN, ...CLUSTER, ...FOR_FAULTS, ...FOR_LINES, ...FOR_EXTRA_FIELDS };
 type Field = keyof typeof OPERATORS;
@@ -141,6 +146,7 @@ export function recordFormat(contents: RecordContents): RecordFormat {
 function recordKind(kind: RequestRecord["kind"], operators: Partial<typeof OPERATORS>, headers: readonly string[]) {
   const fields = Object.keys(operators) as readonly Field[];
   const size = fields.length + headers.length;
+  const backendPlace = fields.indexOf("backend");
   const Kind = class extends Values {};
   // Values are read when they are asked for: most of those that a record has, nobody asks for.
   const properties = fields.map((field, place) => [
@@ -151,11 +157,17 @@ function recordKind(kind: RequestRecord["kind"], operators: Partial<typeof OPERA
             return numberOf(this.values[place] ?? NOTHING);
           },
         }
-      : {
-          get(this: Values) {
-            return textOf(this.values[place] ?? NOTHING);
+      : isIdentity(field)
+        ? {
+            get(this: Values) {
+              return identityOf(this.values[place] ?? NOTHING, backendPlace < 0 ? "" : this.values[backendPlace]);
+            },
+          }
+        : {
+            get(this: Values) {
+              return textOf(this.values[place] ?? NOTHING);
+            },
           },
-        },
   ]) satisfies [string, PropertyDescriptor & ThisType<Values>][];
   Object.assign(Kind.prototype, NO_FIELDS, { kind });
   Object.defineProperties(Kind.prototype, {
@@ -186,6 +198,17 @@ class Values {
 
 function isNumber(field: string): boolean {
   return NUMBERS.some((name) => name === field);
+}
+
+function isIdentity(field: Field): boolean {
+  return IDENTITY.some((name) => name === field);
+}
+
+/** Headers that the router sets when it sends a request to an endpoint: until then they are the client's. */
+function identityOf(value: string, backend: string | undefined): string {
+  // Unix sockets lead to the mesh itself; and an instance whose guid is not known goes by its address.
+  const isNoApp = backend === NOTHING || backend?.startsWith("/") === true || value === backend;
+  return isNoApp ? "" : textOf(value.trim());
 }
 
 function textOf(value: string): string {

@@ -15,21 +15,39 @@ export interface AppTlsFiles {
 
 /** How a router that has a CA for apps speaks TLS with them. */
 export interface AppTls {
-  /** Of each cluster, the same for all: TLS for endpoints that are marked. */
-  readonly socketMatches: ReturnType<typeof socketMatches>;
+  /** Of each cluster, the same for all. */
+  readonly socket: ReturnType<typeof tlsSocket>;
 }
 
 export function appTlsOf({ caSecretFile, certificateSecretFile }: AppTlsFiles): AppTls {
   const certificates =
     certificateSecretFile === undefined ? [] : [secretReference(ROUTER_CERTIFICATE_SECRET, certificateSecretFile)];
-  return { socketMatches: socketMatches(secretReference(APPS_CA_SECRET, caSecretFile), certificates) };
+  return { socket: tlsSocket(secretReference(APPS_CA_SECRET, caSecretFile), certificates) };
 }
 
-/** Envoy takes the first transport socket whose `match` is among this of the endpoint; those without it plain text. */
-const MATCH = { tls: true };
+/** Envoy takes the first transport socket whose `match` is among this of the endpoint; those without it speak TLS. */
+const MATCH = { plain: true };
 
-/** The mark of an endpoint of TLS, as a part of its metadata. */
-export const TLS_MARK = { "envoy.transport_socket_match": MATCH };
+/** The mark of an endpoint of plain text, as a part of its metadata: there are few where a router speaks TLS. */
+export const PLAIN_MARK = { "envoy.transport_socket_match": MATCH };
+
+/** For endpoints with the mark. */
+export const PLAIN_SOCKET_MATCHES = [
+  {
+    name: "plain",
+    match: MATCH,
+    transportSocket: {
+      name: "envoy.transport_sockets.raw_buffer",
+      configType: {
+        case: "typedConfig" as const,
+        value: {
+          typeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+          value: new Uint8Array(),
+        },
+      },
+    },
+  },
+];
 
 /** A secret in a file, which Envoy reads again when another one takes its place. */
 function secretReference(name: string, path: string) {
@@ -44,7 +62,7 @@ function secretReference(name: string, path: string) {
 
 type SecretReference = ReturnType<typeof secretReference>;
 
-function socketMatches(ca: SecretReference, tlsCertificateSdsSecretConfigs: SecretReference[]) {
+function tlsSocket(ca: SecretReference, tlsCertificateSdsSecretConfigs: SecretReference[]) {
   const context = create(UpstreamTlsContextSchema, {
     commonTlsContext: {
       // Envoy's own highest for clients is 1.2.
@@ -58,14 +76,8 @@ function socketMatches(ca: SecretReference, tlsCertificateSdsSecretConfigs: Secr
     // A resumed session shows no certificate, so it would pass for whatever name the endpoint has now.
     maxSessionKeys: 0,
   });
-  return [
-    {
-      name: "tls",
-      match: MATCH,
-      transportSocket: {
-        name: "envoy.transport_sockets.tls",
-        configType: { case: "typedConfig" as const, value: anyPack(UpstreamTlsContextSchema, context) },
-      },
-    },
-  ];
+  return {
+    name: "envoy.transport_sockets.tls",
+    configType: { case: "typedConfig" as const, value: anyPack(UpstreamTlsContextSchema, context) },
+  };
 }

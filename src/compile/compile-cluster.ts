@@ -9,7 +9,8 @@ import { HttpProtocolOptionsSchema } from "../gen/envoy/extensions/upstreams/htt
 import type { Balancing } from "../model/balancing.js";
 import type { Endpoint } from "../model/endpoints.js";
 import type { Share, UpstreamProtocol } from "../model/shares.js";
-import { endpointMetadata } from "./endpoint-metadata.js";
+import { PLAIN_SOCKET_MATCHES } from "./app-tls.js";
+import { endpointLabels, type LabelOptions } from "./endpoint-labels.js";
 import { FAILED_ENDPOINTS_LB, OUTLIER_DETECTION, OVERPROVISIONING_FACTOR } from "./failed-endpoints.js";
 import { milliseconds } from "./durations.js";
 import { CLUSTER_STAT_NAME } from "./names.js";
@@ -99,7 +100,7 @@ export function compileCluster({ name, protocol, balancing }: Pool, options: Com
     circuitBreakers: circuitBreakers(maxConnectionsPerBackend),
     outlierDetection: OUTLIER_DETECTION,
     typedExtensionProtocolOptions: protocolOptionsOf(options.backends)[protocol],
-    transportSocketMatches: appTls?.socketMatches ?? [],
+    ...(appTls && { transportSocket: appTls.socket, transportSocketMatches: PLAIN_SOCKET_MATCHES }),
   });
   return encodeResource(ClusterSchema, name, message);
 }
@@ -137,17 +138,19 @@ function loadBalancing(balancing: Balancing) {
 /**
  * One locality for each share: Envoy first picks a locality by its weight, then one of its endpoints, so a share is exact
  * whatever the number of endpoints. A pool of one share may have another locality for its endpoints of other zones.
+ * `namesApp`: the endpoints of its path are of several apps.
  */
-export function compileEndpoints(pool: Pool, { preferredZone }: CompileOptions): EncodedResource {
+export function compileEndpoints(pool: Pool, namesApp: boolean, options: CompileOptions): EncodedResource {
   const { name } = pool;
+  const labels = { namesApp, dialsTls: options.appTls !== undefined };
   const message = create(ClusterLoadAssignmentSchema, {
     clusterName: name,
     policy: { overprovisioningFactor: OVERPROVISIONING_FACTOR },
-    endpoints: localitiesOf(pool, preferredZone).map(({ priority, share }) => ({
+    endpoints: localitiesOf(pool, options.preferredZone).map(({ priority, share }) => ({
       locality: { zone: priority === 0 ? "" : "others", subZone: share.name },
       priority,
       loadBalancingWeight: share.weight,
-      lbEndpoints: share.endpoints.map(compileEndpoint),
+      lbEndpoints: share.endpoints.map((endpoint) => compileEndpoint(endpoint, labels)),
     })),
   });
   return encodeResource(ClusterLoadAssignmentSchema, name, message);
@@ -175,7 +178,9 @@ function localitiesOf({ shares, balancing }: Pool, preferredZone: string | undef
   ];
 }
 
-function compileEndpoint({ address, port, tls, identity }: Endpoint) {
+function compileEndpoint(endpoint: Endpoint, options: LabelOptions) {
+  const { address, port } = endpoint;
+  const { hostname, metadata } = endpointLabels(endpoint, options);
   return {
     hostIdentifier: {
       case: "endpoint" as const,
@@ -186,9 +191,9 @@ function compileEndpoint({ address, port, tls, identity }: Endpoint) {
             value: { address, portSpecifier: { case: "portValue" as const, value: port } },
           },
         },
-        hostname: tls?.certSan ?? "",
+        hostname,
       },
     },
-    metadata: endpointMetadata(identity, tls !== undefined),
+    ...(metadata && { metadata }),
   };
 }

@@ -280,10 +280,10 @@ describe("TLS to apps", () => {
     );
   };
 
-  it("marks the endpoints that are dialled so, with the name that their certificate must have", () => {
+  it("is for all endpoints but those that are marked, with the name that their certificate must have", () => {
     expect(endpoints(compiled([secured, plain], VERIFYING))).toEqual([
-      { hostname: "i1", mark: { tls: true } },
-      { hostname: "", mark: undefined },
+      { hostname: "i1", mark: undefined },
+      { hostname: "", mark: { plain: true } },
     ]);
   });
 

@@ -6,6 +6,7 @@ import { FilterConfigSchema, type Route as RdsRoute } from "../gen/envoy/config/
 import { isWildcard, wildcardsAbove } from "../model/hosts.js";
 import { isWithin } from "../model/places.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
+import { appHeader, hoistAppHeader, onlyAppOf } from "./app-header.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
 import { compilePath, defaultRetryPolicy, pathSpecifierOf } from "./compile-path.js";
 import { directReply } from "./direct-reply.js";
@@ -39,25 +40,28 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
       .flatMap((path) => {
         if (path.isRestricted) return restricted(path);
         const plan = planPath(host, path);
+        const app = onlyAppOf(plan);
         copyClusters.push(...plan.copies.map(({ name }) => name));
         for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
           clusters.set(pool.name, compileCluster(pool, options));
-          endpoints.set(pool.name, compileEndpoints(pool, options));
+          endpoints.set(pool.name, compileEndpoints(pool, app === undefined, options));
         }
-        return behindRouteService(path, compilePath(path, plan, options), options);
+        return behindRouteService(path, compilePath(path, plan, appHeader(app), options), options);
       });
     routesByHost.set(host, routes);
   }
-  const virtualHosts = hosts.map(({ host }) => ({
-    name: host,
-    // The scope has found an exact host already; in a group of wildcards Envoy takes the longest that matches.
-    domains: [isWildcard(host) ? host : "*"],
-    // What no path of a wildcard host matches may match one of the wildcards above it.
-    routes: isWildcard(host)
-      ? [host, ...wildcardsAbove(host)].flatMap((name) => routesByHost.get(name) ?? [])
-      : (routesByHost.get(host) ?? []),
-    retryPolicy: defaultRetryPolicy(options),
-  }));
+  const virtualHosts = hosts.map(({ host }) => {
+    const own = routesByHost.get(host) ?? [];
+    return {
+      name: host,
+      // The scope has found an exact host already; in a group of wildcards Envoy takes the longest that matches.
+      domains: [isWildcard(host) ? host : "*"],
+      // What no path of a wildcard host matches may match one of the wildcards above it.
+      routes: isWildcard(host) ? [host, ...wildcardsAbove(host)].flatMap((name) => routesByHost.get(name) ?? []) : own,
+      requestHeadersToAdd: isWildcard(host) ? [] : hoistAppHeader(own),
+      retryPolicy: defaultRetryPolicy(options),
+    };
+  });
   return { routes: compileRoutes(group, virtualHosts), clusters, endpoints, copyClusters };
 }
 

@@ -1,5 +1,6 @@
 /** The Envoy routes of one path. */
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { HeaderValueOptionSchema } from "../gen/envoy/config/core/v3/base_pb.js";
 import {
   RetryPolicySchema,
   RouteSchema,
@@ -22,7 +23,12 @@ const RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request";
 const RETRY_SAFE = `${RETRY_UNSENT},reset`;
 
 /** For methods that may be sent again, then for the others; of each branch. */
-export function compilePath(route: PathRoute, { branches, copies }: PathPlan, options: CompileOptions): RdsRoute[] {
+export function compilePath(
+  route: PathRoute,
+  { branches, copies }: PathPlan,
+  appHeader: MessageInitShape<typeof HeaderValueOptionSchema>,
+  options: CompileOptions,
+): RdsRoute[] {
   const { path, balancing, wishes, split } = route;
   const pathSpecifier = pathSpecifierOf(path);
   const shared = {
@@ -41,6 +47,7 @@ export function compilePath(route: PathRoute, { branches, copies }: PathPlan, op
       // A route must have a name: the search for a wildcard host stops when it sees one.
       name: path === "" ? "/" : path,
       metadata: routeMetadata(pools, route.cookiePath),
+      requestHeadersToAdd: [appHeader],
     };
     const matching = {
       pathSpecifier,

@@ -17,7 +17,7 @@ export interface StickySessions {
 /** The cookie that names the instance of a client's session. */
 export const STICKY_COOKIE = "__VCAP_ID__";
 
-/** Carries the answering instance's guid from Envoy's metadata to the Lua; never seen by a client. */
+/** Carries the answering instance's guid and address to the Lua, a space between them; never seen by a client. */
 export const ANSWERING_INSTANCE_HEADER = "x-cf-mesh-instance";
 
 /** What an answer of the router itself has. */
@@ -203,9 +203,11 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  local instance = headers:get("${ANSWERING_INSTANCE_HEADER}")
+  local instance, address = string.match(headers:get("${ANSWERING_INSTANCE_HEADER}") or "", "^(.*) (%S+)$")
   headers:remove("${ANSWERING_INSTANCE_HEADER}")
-  if instance == nil or instance == "" or instance == "-" or headers:get("${ROUTER_ERROR_HEADER}") ~= nil then return end
+  if instance == nil or instance == address or address == "-" or headers:get("${ROUTER_ERROR_HEADER}") ~= nil then
+    return
+  end
 
   local request = handle:streamInfo():dynamicMetadata():get("${INSTANCE_FILTER}")
   local sticky = request and request["${STICKY}"]

@@ -1,4 +1,5 @@
 /** The instances of a route in one text, for the Lua that finds the address of an instance (instance-filters.ts). */
+import { socketText } from "../lib/ip-address.js";
 import type { EndpointIdentity } from "../model/endpoints.js";
 import type { Pool } from "./compile-cluster.js";
 
@@ -25,8 +26,7 @@ export function instanceIndex(pools: readonly Pool[]): string {
       const heading = `@${appGuid || UNKNOWN} ${processGuid || UNKNOWN}`;
       if (heading !== owner) lines.push(heading);
       owner = heading;
-      const host = address.includes(":") ? `[${address}]` : address;
-      lines.push(`${index || UNKNOWN} ${instanceGuid || UNKNOWN} ${host}:${port}${suffix}`);
+      lines.push(`${index || UNKNOWN} ${instanceGuid || UNKNOWN} ${socketText(address, port)}${suffix}`);
     }
   }
   return lines.map((line) => `${line}\n`).join("");

@@ -4,6 +4,7 @@ import { RouteSchema, type Route as RdsRoute } from "../gen/envoy/config/route/v
 import { MetadataMatcherSchema } from "../gen/envoy/type/matcher/v3/metadata_pb.js";
 import type { PathRoute } from "../model/routing-table.js";
 import { PROOF_HEADERS } from "../route-services/signature.js";
+import { appHeader } from "./app-header.js";
 import { pathSpecifierOf } from "./compile-path.js";
 import { directReply, replacedHeader } from "./direct-reply.js";
 import { milliseconds } from "./durations.js";
@@ -50,7 +51,10 @@ function routeServiceRoutes(
       name,
       match: { ...match, dynamicMetadata: [HAS_NOT_BEEN_THERE] },
       // Values of headers are formats.
-      requestHeadersToAdd: [replacedHeader(ROUTE_SERVICE_HEADER, new URL(routeServiceUrl).href.replaceAll("%", "%%"))],
+      requestHeadersToAdd: [
+        replacedHeader(ROUTE_SERVICE_HEADER, new URL(routeServiceUrl).href.replaceAll("%", "%%")),
+        appHeader(""),
+      ],
       action: {
         case: "route",
         value: {

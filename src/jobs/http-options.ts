@@ -1,4 +1,5 @@
 /** What the bootstrap is told of HTTP, from the configuration. */
+import { DEFAULT_INSTANCE_INDEX } from "../compile/endpoint-labels.js";
 import { CLUSTER_HEADER, IDENTITY_NAMESPACE, SCOPE_HEADER } from "../compile/names.js";
 import type { HttpConfig } from "../config/router-http.js";
 import type { ErrorPages } from "../envoy/bootstrap/error-pages.js";
@@ -17,6 +18,7 @@ export function httpOptions(config: HttpConfig, errorPages: ErrorPages): HttpPar
       scopeHeader: SCOPE_HEADER,
       innerHeaders: [CLUSTER_HEADER],
       identityNamespace: IDENTITY_NAMESPACE,
+      defaultInstanceIndex: DEFAULT_INSTANCE_INDEX,
       forwardedProto,
       forwardedClientCert,
       responses,

@@ -7,7 +7,7 @@ import {
   stickyCookieLua,
   type StickySessions,
 } from "../compile/instance-filters.js";
-import { IDENTITY_NAMESPACE, INSTANCE_FILTER } from "../compile/names.js";
+import { INSTANCE_FILTER } from "../compile/names.js";
 import type { InstanceFilters } from "../envoy/bootstrap/instance-filters.js";
 
 export function instanceFilters(sessions: StickySessions): InstanceFilters {
@@ -20,6 +20,7 @@ export function instanceFilters(sessions: StickySessions): InstanceFilters {
     sessionCookieNames: sessions.cookieNames,
     authNegotiate: sessions.authNegotiate,
     answeringInstanceHeader: ANSWERING_INSTANCE_HEADER,
-    answeringInstance: `%UPSTREAM_METADATA(${IDENTITY_NAMESPACE}:instance_id)%`,
+    // An instance whose guid is not known goes by its address.
+    answeringInstance: "%REQ(x-cf-instanceid)% %UPSTREAM_HOST%",
   };
 }

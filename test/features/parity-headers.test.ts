@@ -3,7 +3,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import { encodeRegistration } from "../../src/entries/entries.js";
+import { encodeProcess, encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
 import { eventually } from "../support/eventually.js";
 import { RawConnection } from "../support/raw.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
@@ -70,10 +70,55 @@ describe("headers", () => {
     const fields = { host: "bare.example.com", address: "127.0.0.1", port };
     await router.log.append([{ key: "registration.nats.bare", value: encodeRegistration(fields) }]);
     await eventually(async () => (await router.client.get("bare.example.com")).status === 200);
-    const { got } = await ask({ "X-CF-ApplicationID": "spoofed" }, { router, host: "bare.example.com" });
-    expect(got["x-cf-instanceid"]).toBe(`127.0.0.1:${port}`);
-    expect(got).not.toHaveProperty("x-cf-applicationid");
+    const spoofed = { "X-CF-ApplicationID": "spoofed", "X-CF-InstanceIndex": "spoofed" };
+    const { got } = await ask(spoofed, { router, host: "bare.example.com" });
+    expect(got).toMatchObject({
+      "x-cf-applicationid": "",
+      "x-cf-instanceid": `127.0.0.1:${port}`,
+      "x-cf-instanceindex": "",
+    });
     server.closeAllConnections();
+  });
+
+  it("tell of the instance that is at an address now, not of the one that was", async () => {
+    const server = createServer((request, response) => response.end(JSON.stringify({ headers: request.headers })));
+    onTestFinished(() => void server.close());
+    await once(server.listen(0, "127.0.0.1"), "listening");
+    const ports = [{ containerPort: 8080, hostPort: (server.address() as AddressInfo).port }];
+    await apps.at("taken", []);
+    for (const index of [7, 0, 8]) {
+      const instances = [{ guid: `taken-${index}`, index, address: "127.0.0.1", ports }];
+      const value = encodeProcess({ processGuid: "taken", appGuid: "taken-app", instances });
+      await router.log.append([{ key: "process.bbs.taken", value }]);
+      await eventually(async () => {
+        const answer = await router.client.get("taken.example.com");
+        if (answer.status !== 200) return false;
+        const { headers } = answer.json;
+        return headers["x-cf-instanceid"] === `taken-${index}` && headers["x-cf-instanceindex"] === String(index);
+      });
+    }
+    server.closeAllConnections();
+  });
+
+  it("tell each instance of a route of several apps its own app", async () => {
+    const answering = (name: string) =>
+      apps.http(name, (request, response) => response.end(JSON.stringify({ headers: request.headers })));
+    await Promise.all(["canary", "stable"].map(answering));
+    const destinations = ["canary", "stable"].map((name) => ({
+      processGuid: name,
+      appGuid: `${name}-app`,
+      port: 8080,
+      protocol: "http1",
+    }));
+    const value = encodeRoute({ guid: "both", host: "both.example.com", destinations });
+    await router.log.append([{ key: "route.cc.both", value }]);
+    const seen = new Set<string>();
+    await eventually(async () => {
+      const { got } = await ask({ "X-CF-ApplicationID": "spoofed" }, { router, host: "both.example.com" });
+      seen.add(`${got["x-cf-applicationid"]} ${got["x-cf-instanceid"]}`);
+      return seen.size > 1;
+    });
+    expect([...seen].sort()).toEqual(["canary-app canary-0", "stable-app stable-0"]);
   });
 
   it("have an id for each request, the same for the app and the client, and never the client's own", async () => {

@@ -13,6 +13,8 @@ export interface HeaderOptions {
   readonly innerHeaders: readonly string[];
   /** The namespace of endpoints' metadata that tells whose they are. */
   readonly identityNamespace: string;
+  /** Of an endpoint whose metadata has no other. */
+  readonly defaultInstanceIndex: string;
   readonly forwardedProto: ForwardedProto;
   readonly forwardedClientCert: ForwardedClientCert;
   /** Of all answers, the router's own included: these are removed, then those added that are not there. */
@@ -55,16 +57,16 @@ export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
 
 /** For each attempt, when its endpoint is known. */
 export function upstreamHeaderMutation(options: HeaderOptions) {
-  const { scopeHeader, innerHeaders, identityNamespace, forwardedProto } = options;
+  const { scopeHeader, innerHeaders, identityNamespace, defaultInstanceIndex, forwardedProto } = options;
   const identity = (field: string) => `%UPSTREAM_METADATA(${identityNamespace}:${field})%`;
   const request_mutations = [
     ...[scopeHeader, ...innerHeaders, "x-envoy-external-address", "x-envoy-internal"].map(remove),
-    // An attempt before may have had an endpoint of which more is known; an empty value changes nothing.
-    ...["x-cf-applicationid", "x-cf-instanceindex"].map(remove),
+    // In two steps each: what is not in the metadata is empty, and changes nothing. The app's guid comes with the route.
     append("x-cf-applicationid", identity("app_id")),
-    append("x-cf-instanceindex", identity("instance_index")),
-    append("x-cf-instanceid", "%UPSTREAM_REMOTE_ADDRESS%"),
+    append("x-cf-instanceid", "%UPSTREAM_HOST_NAME%"),
     append("x-cf-instanceid", identity("instance_id")),
+    append("x-cf-instanceindex", defaultInstanceIndex),
+    append("x-cf-instanceindex", identity("instance_index")),
     ...(forwardedProto === "https" ? [append("x-forwarded-proto", "https")] : []),
   ];
   return { name: "cf-mesh.upstream-headers", typed_config: headerMutation({ request_mutations }) };

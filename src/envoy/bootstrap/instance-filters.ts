@@ -19,7 +19,7 @@ export interface InstanceFilters {
   readonly authNegotiate: boolean;
   /** Header that carries the answering instance to `stickyCookieLua`. */
   readonly answeringInstanceHeader: string;
-  /** An access log's command for the answering instance. */
+  /** Its value: a format of Envoy's. */
   readonly answeringInstance: string;
 }
 

@@ -1,0 +1,42 @@
+/** X-CF-ApplicationID: a header of the route, since the endpoints of most routes are of one app. */
+import type { HeaderValueOption } from "../gen/envoy/config/core/v3/base_pb.js";
+import type { Route as RdsRoute } from "../gen/envoy/config/route/v3/route_components_pb.js";
+import { replacedHeader } from "./direct-reply.js";
+import type { PathPlan } from "./plan-path.js";
+
+export const APP_HEADER = "x-cf-applicationid";
+
+/** The app of all endpoints of a path, "" for no app; undefined where they are of several, or other apps get copies. */
+export function onlyAppOf({ branches, copies }: PathPlan): string | undefined {
+  if (copies.length > 0) return undefined;
+  const apps = new Set(
+    branches.flatMap(({ pools }) =>
+      pools.flatMap(({ shares }) =>
+        shares.flatMap(({ endpoints }) => endpoints.map(({ identity }) => identity.appGuid)),
+      ),
+    ),
+  );
+  return apps.size > 1 ? undefined : ([...apps][0] ?? "");
+}
+
+/** In the place of what a client sends. Where there are several apps, an endpoint's metadata says which. */
+export function appHeader(app: string | undefined) {
+  return { ...replacedHeader(APP_HEADER, (app ?? "").replaceAll("%", "%%")), keepEmptyValue: true };
+}
+
+/**
+ * A header that all routes of a host add alike is the host's, where it costs Envoy once what it costs for each route.
+ * Takes it from `routes`; returns it for their virtual host.
+ */
+export function hoistAppHeader(routes: readonly RdsRoute[]): HeaderValueOption[] {
+  const headers = routes.map(({ requestHeadersToAdd }) => requestHeadersToAdd);
+  const [first] = headers;
+  const [common] = first ?? [];
+  const isCommon = headers.every(
+    ([only, ...others]) =>
+      only?.header?.key === APP_HEADER && only.header.value === common?.header?.value && others.length === 0,
+  );
+  if (!common || !isCommon) return [];
+  for (const route of routes) route.requestHeadersToAdd = [];
+  return [common];
+}
