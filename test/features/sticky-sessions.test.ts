@@ -74,6 +74,17 @@ describe("sticky sessions", () => {
     return results;
   };
 
+  it("hold for URLs with a semicolon as well, which Gorouter warns of", async () => {
+    await app("semicolon");
+    const path = "/start;jsessionid=s1";
+    const first = await ask("semicolon", { path, set: [SESSION] });
+    expect(first.cookies).toEqual([`__VCAP_ID__=${first.app}; Path=/; HttpOnly`]);
+    const cookie = `${SESSION}; __VCAP_ID__=${first.app}`;
+    const later = await times(6, () => ask("semicolon", { path, cookie }));
+    expect(later.map(({ app: answering }) => answering)).toEqual(Array(6).fill(first.app));
+    expect(first.answer.headers["x-cf-routererror"]).toBe("deprecated-semicolon-params");
+  });
+
   it("begin with the app's session cookie: the router adds its own, with the guid of the instance", async () => {
     await app("begin");
     const first = await ask("begin", { set: ["theme=dark", `${SESSION}; Path=/; HttpOnly`] });

@@ -3,7 +3,7 @@ import { accessLog } from "./access-log.js";
 import { clientCertRuleFilters } from "./client-cert-rules.js";
 import type { ClientCertificates } from "./downstream-tls.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
-import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
+import { earlyHeaderMutation, responseHeaderFilter, traceFilters, upstreamHeaderMutation } from "./headers.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
@@ -59,7 +59,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
     http_filters: [
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
-      ...rareResponseHeaders(headers),
+      ...traceFilters(headers),
       ...clientCertRuleFilters(clients?.rules ?? []),
       ...clientCertFilters(headers.forwardedClientCert, clients !== undefined),
       ...traceHeaderFilters(options.traceHeaders),

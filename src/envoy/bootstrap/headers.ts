@@ -1,7 +1,7 @@
 /** Headers that the router adds, replaces and takes away, natively: as Gorouter does, for each request. */
 import type { ForwardedClientCert } from "./forwarded-client-cert.js";
 import { type } from "./json.js";
-import { filterWhere, requestHeader, type HeaderValue } from "./matchers.js";
+import { filterWhere, requestHeader } from "./matchers.js";
 
 /** What becomes of a client's X-Forwarded-Proto: kept, replaced by how it came, or "https" whatever it says. */
 export type ForwardedProto = "keep" | "sanitize" | "https";
@@ -84,23 +84,25 @@ export function responseHeaderFilter({ responses }: HeaderOptions) {
   return { name: "cf-mesh.response-headers", typed_config: headerMutation({ response_mutations }) };
 }
 
-/** Of few requests: those that ask which way they went, and those whose URL has what Gorouter warns of. */
-export function rareResponseHeaders({ traceKey }: HeaderOptions) {
-  const semicolons = rare("cf-mesh.semicolons", requestHeader(":path", { contains: ";" }), [
-    append("x-cf-routererror", "deprecated-semicolon-params", "ADD_IF_ABSENT"),
-  ]);
-  if (traceKey === undefined) return [semicolons];
-  const exact: HeaderValue = { exact: traceKey };
-  const trace = rare("cf-mesh.trace", requestHeader("x-vcap-trace", exact), [
+/** Of requests whose URL has a semicolon, which Gorouter warns of. */
+export const semicolonWarning = () =>
+  headerMutation({
+    response_mutations: [append("x-cf-routererror", "deprecated-semicolon-params", "ADD_IF_ABSENT")],
+  });
+
+/** Of requests that ask which way they went. */
+export function traceFilters({ traceKey }: HeaderOptions) {
+  if (traceKey === undefined) return [];
+  const response_mutations = [
     append("x-vcap-router", "%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%"),
     append("x-vcap-backend", "%UPSTREAM_REMOTE_ADDRESS%"),
     append("x-cf-routeendpoint", "%UPSTREAM_REMOTE_ADDRESS%"),
-  ]);
-  return [semicolons, trace];
-}
-
-function rare(name: string, predicate: ReturnType<typeof requestHeader>, response_mutations: readonly object[]) {
-  return filterWhere(name, headerMutation({ response_mutations }), [predicate]);
+  ];
+  return [
+    filterWhere("cf-mesh.trace", headerMutation({ response_mutations }), [
+      requestHeader("x-vcap-trace", { exact: traceKey }),
+    ]),
+  ];
 }
 
 /** As text in what Envoy reads as a format. */

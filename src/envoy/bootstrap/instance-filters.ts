@@ -1,4 +1,8 @@
-/** Filters of requests that want a certain instance: by their session, or by a header. */
+/**
+ * Filters of requests that want a certain instance: by their session, or by a header; and of those that Gorouter warns of,
+ * which share their match, for a match costs every request.
+ */
+import { semicolonWarning } from "./headers.js";
 import { type } from "./json.js";
 import { filtersOfCase, requestHeader, responseHeader } from "./matchers.js";
 
@@ -41,13 +45,19 @@ export function instanceFilters(options: InstanceFilters) {
     ...sessionCookieNames.map((session) => responseHeader("set-cookie", { contains: `${session}=` })),
     ...(authNegotiate ? [responseHeader("www-authenticate", { prefix: "negotiate", ignore_case: true })] : []),
   ];
+  const ofRequests = { instance: lua(options.instanceLua), ...ofAnswers };
   return filtersOfCase(name, [
+    // It may have a session as well: "/start;jsessionid=...". The warning comes last, for Lua takes it for the router's error.
+    {
+      predicates: [requestHeader(":path", { contains: ";" })],
+      filters: { semicolons: semicolonWarning(), ...ofRequests },
+    },
     {
       predicates: [
         requestHeader("cookie", { contains: `${cookieName}=` }),
         ...options.requestHeaders.map((header) => requestHeader(header, "any")),
       ],
-      filters: { instance: lua(options.instanceLua), ...ofAnswers },
+      filters: ofRequests,
     },
     ...(sessionStart ? [{ predicates: [sessionStart, ...otherStarts] as const, filters: ofAnswers }] : []),
   ]);
