@@ -10,7 +10,7 @@ import { appHeader, hoistAppHeader, onlyAppOf } from "./app-header.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
 import { compilePath, defaultRetryPolicy, pathSpecifierOf } from "./compile-path.js";
 import { directReply } from "./direct-reply.js";
-import { SEARCH_FILTERS } from "./names.js";
+import { SEARCH_FILTER } from "./names.js";
 import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
 import { behindRouteService } from "./route-service.js";
@@ -25,9 +25,10 @@ export interface CompiledGroup {
   readonly copyClusters: readonly string[];
 }
 
-const FILTERS_OFF: Record<string, Any> = Object.fromEntries(
-  SEARCH_FILTERS.map((filter) => [filter, anyPack(FilterConfigSchema, create(FilterConfigSchema, { disabled: true }))]),
-);
+const SEARCH_OFF: Record<string, Any> = {
+  [SEARCH_FILTER]: anyPack(FilterConfigSchema, create(FilterConfigSchema, { disabled: true })),
+};
+
 export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOptions): CompiledGroup {
   const clusters = new Map<string, EncodedResource>();
   const endpoints = new Map<string, EncodedResource>();
@@ -93,7 +94,7 @@ function compileRoutes(
   const routes = create(RouteConfigurationSchema, {
     name: group,
     virtualHosts,
-    typedPerFilterConfig: FILTERS_OFF,
+    typedPerFilterConfig: SEARCH_OFF,
     ignorePortInHostMatching: true,
   });
   return encodeResource(RouteConfigurationSchema, group, routes);

@@ -1,11 +1,11 @@
 /**
- * The Lua of the search filters. They run only for requests that have no route yet: warm routes switch them off, and
- * Envoy does not even create them then.
+ * The steps of the search filter. They run only for requests that have no route yet: warm routes switch it off, and Envoy
+ * does not even create it then.
  *
  * `clearRouteCache` alone changes nothing within a filter: Envoy looks the route up again when the route's metadata is
  * asked for, and a filter gets to ask once. A route that was found has a name.
  */
-import { SCOPE_HEADER, type SearchFilter } from "./names.js";
+import { SCOPE_HEADER } from "./names.js";
 
 /** Hosts match in any case, scopes do not: takes the scope in lower case for a host that has capitals. */
 const LOWER_CASE_HOST = `
@@ -32,11 +32,20 @@ function envoy_on_request(handle)
 end
 `;
 
-/** The source of each search filter, in the order in which they run; undefined for those that fetch what is missing. */
-export const SEARCH_FILTER_LUA: Readonly<Record<SearchFilter, string | undefined>> = {
-  "cf-mesh.lower-case-host": LOWER_CASE_HOST,
-  "cf-mesh.wildcard": wildcard("%.[^.]+%.[^.]+$"),
-  "cf-mesh.wildcard-on-demand": undefined,
-  "cf-mesh.top-level-wildcard": wildcard("%.[^.]+$"),
-  "cf-mesh.top-level-wildcard-on-demand": undefined,
-};
+export interface SearchStep {
+  readonly name: string;
+  /** undefined for one that fetches what is missing. */
+  readonly lua: string | undefined;
+}
+
+const ON_DEMAND = { name: "on-demand", lua: undefined };
+
+/** In the order in which they run: the host in lower case, its wildcards, and the wildcards of its last word. */
+export const SEARCH_STEPS: readonly SearchStep[] = [
+  { name: "lower-case-host", lua: LOWER_CASE_HOST },
+  ON_DEMAND,
+  { name: "wildcard", lua: wildcard("%.[^.]+%.[^.]+$") },
+  ON_DEMAND,
+  { name: "top-level-wildcard", lua: wildcard("%.[^.]+$") },
+  ON_DEMAND,
+];

@@ -2,8 +2,8 @@
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
-import { SEARCH_FILTER_LUA } from "../compile/filters.js";
-import { CLUSTER_STAT_NAME, ROUTE_SERVICE_CLUSTER, SEARCH_FILTERS } from "../compile/names.js";
+import { SEARCH_STEPS } from "../compile/filters.js";
+import { CLUSTER_STAT_NAME, ROUTE_SERVICE_CLUSTER, SEARCH_FILTER } from "../compile/names.js";
 import type { RouterConfig } from "../config/router.js";
 import { bootstrap } from "../envoy/bootstrap/bootstrap.js";
 import { type Envoy, superviseEnvoy } from "../envoy/envoy.js";
@@ -168,7 +168,7 @@ export async function startRouter(
         adminSocketPath,
         xdsSocketPath,
         ...httpOptions(config.http, errorPages),
-        search: SEARCH_FILTERS.map((name) => ({ name, lua: SEARCH_FILTER_LUA[name] })),
+        search: { name: SEARCH_FILTER, steps: SEARCH_STEPS },
         clusterStatName: CLUSTER_STAT_NAME,
         instances: instanceFilters(config.stickySessions),
         routeServices: routeServices?.options,

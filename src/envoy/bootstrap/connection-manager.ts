@@ -63,9 +63,8 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
       ...clientCertRuleFilters(clients?.rules ?? []),
       ...clientCertFilters(headers.forwardedClientCert, clients !== undefined),
       ...traceHeaderFilters(options.traceHeaders),
-      ...search.slice(0, 1).map(searchFilter),
+      searchFilter(search),
       onDemandFilter("cf-mesh.on-demand"),
-      ...search.slice(1).map(searchFilter),
       ...returnFilters(options.routeServices),
       instanceFilters(instances),
       {

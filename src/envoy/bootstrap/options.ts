@@ -30,8 +30,8 @@ export interface BootstrapOptions {
   readonly traceHeaders: TraceHeaders;
   /** undefined: the router makes none. */
   readonly spans: Spans | undefined;
-  /** In the order in which they run; the second place is kept for fetching what the exact host lacks. */
-  readonly search: readonly SearchFilter[];
+  /** Finds the route of requests that have none. */
+  readonly search: SearchFilter;
   /** How requests reach a certain instance. */
   readonly instances: InstanceFilters;
   /** Left out: Envoy tells nobody of the requests. */

@@ -1,17 +1,27 @@
 /** Filters that run while a request has no route. */
 import { ADS, type } from "./json.js";
 
-/** A filter that runs while a request has no route. */
 export interface SearchFilter {
+  /** Its name to Envoy, by which routes switch it off. */
   readonly name: string;
-  /** Its Lua; undefined for one that fetches what is missing from the agent. */
-  readonly lua: string | undefined;
+  /** In the order in which they run: Lua; undefined for one that fetches what is missing from the agent. */
+  readonly steps: readonly { readonly name: string; readonly lua: string | undefined }[];
 }
 
 /** How long a host's first request waits for what the agent is asked for: its routes, then their cluster. */
 export const ON_DEMAND_TIMEOUT = "5s";
 
-export function searchFilter({ name, lua }: SearchFilter) {
+export function searchFilter({ name, steps }: SearchFilter) {
+  return {
+    name,
+    typed_config: {
+      "@type": type("extensions.filters.http.filter_chain.v3.FilterChainConfig"),
+      default_filter_chain: { filters: steps.map(({ name: step, lua }) => filterOf(step, lua)) },
+    },
+  };
+}
+
+function filterOf(name: string, lua: string | undefined) {
   if (lua === undefined) return onDemandFilter(name);
   return {
     name,
