@@ -1,6 +1,4 @@
 /** X-CF-ApplicationID: a header of the route, since the endpoints of most routes are of one app. */
-import type { HeaderValueOption } from "../gen/envoy/config/core/v3/base_pb.js";
-import type { Route as RdsRoute } from "../gen/envoy/config/route/v3/route_components_pb.js";
 import { replacedHeader } from "./direct-reply.js";
 import type { PathPlan } from "./plan-path.js";
 
@@ -22,21 +20,4 @@ export function onlyAppOf({ branches, copies }: PathPlan): string | undefined {
 /** In the place of what a client sends. Where there are several apps, an endpoint's metadata says which. */
 export function appHeader(app: string | undefined) {
   return { ...replacedHeader(APP_HEADER, (app ?? "").replaceAll("%", "%%")), keepEmptyValue: true };
-}
-
-/**
- * A header that all routes of a host add alike is the host's, where it costs Envoy once what it costs for each route.
- * Takes it from `routes`; returns it for their virtual host.
- */
-export function hoistAppHeader(routes: readonly RdsRoute[]): HeaderValueOption[] {
-  const headers = routes.map(({ requestHeadersToAdd }) => requestHeadersToAdd);
-  const [first] = headers;
-  const [common] = first ?? [];
-  const isCommon = headers.every(
-    ([only, ...others]) =>
-      only?.header?.key === APP_HEADER && only.header.value === common?.header?.value && others.length === 0,
-  );
-  if (!common || !isCommon) return [];
-  for (const route of routes) route.requestHeadersToAdd = [];
-  return [common];
 }

@@ -6,10 +6,11 @@ import { FilterConfigSchema, type Route as RdsRoute } from "../gen/envoy/config/
 import { isWildcard, wildcardsAbove } from "../model/hosts.js";
 import { isWithin } from "../model/places.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
-import { appHeader, hoistAppHeader, onlyAppOf } from "./app-header.js";
+import { appHeader, onlyAppOf } from "./app-header.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
 import { compilePath, defaultRetryPolicy, pathSpecifierOf } from "./compile-path.js";
 import { directReply } from "./direct-reply.js";
+import { hoistToHost } from "./host-wide.js";
 import { SEARCH_FILTER } from "./names.js";
 import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
@@ -59,7 +60,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
       domains: [isWildcard(host) ? host : "*"],
       // What no path of a wildcard host matches may match one of the wildcards above it.
       routes: isWildcard(host) ? [host, ...wildcardsAbove(host)].flatMap((name) => routesByHost.get(name) ?? []) : own,
-      requestHeadersToAdd: isWildcard(host) ? [] : hoistAppHeader(own),
+      ...(!isWildcard(host) && hoistToHost(own)),
       retryPolicy: defaultRetryPolicy(options),
     };
   });

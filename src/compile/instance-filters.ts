@@ -43,12 +43,19 @@ const RETRY_REPEATABLE = "reset";
 const HEX = "[0-9a-f]";
 const GUID = `^(${[8, 4, 4, 4, 12].map((digits) => HEX.repeat(digits)).join("%-")})`;
 
+/** What the route says; or its host, whose routes all say the same then (host-wide.ts). */
+const METADATA_OF = `
+local function metadata_of(handle, key)
+  return handle:metadata():get(key) or handle:virtualHost():metadata():get(key)
+end
+`;
+
 /** For requests with the cookie, or with one of the headers of REQUEST_HEADERS. */
 export function instanceLua({ cookieNames, authNegotiate }: StickySessions): string {
   return `
 local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
 local GUID = "${GUID}"
-local NO_CACHE = "no-cache, no-store"
+${METADATA_OF}local NO_CACHE = "no-cache, no-store"
 
 local function refuse(handle, status, router_error, cache_control, message)
   handle:respond({
@@ -156,7 +163,7 @@ function envoy_on_request(handle)
   if headers:get("idempotency-key") or headers:get("x-idempotency-key") then
     headers:replace("x-envoy-retry-on", "${RETRY_REPEATABLE}")
   end
-  local instances = handle:metadata():get("${INSTANCE_METADATA.instances}") or ""
+  local instances = metadata_of(handle, "${INSTANCE_METADATA.instances}") or ""
   local sticky, must_stick = session_of(headers)
   if sticky ~= nil then
     handle:streamInfo():dynamicMetadata():set("${INSTANCE_FILTER}", "${STICKY}", sticky)
@@ -181,7 +188,7 @@ end
 export function stickyCookieLua({ cookieNames, secureCookies, authNegotiate }: StickySessions): string {
   return `
 local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
-local SAME_SITE = { lax = "Lax", strict = "Strict", none = "None" }
+${METADATA_OF}local SAME_SITE = { lax = "Lax", strict = "Strict", none = "None" }
 
 local function attributes_of(cookie)
   local of = {}
@@ -234,7 +241,7 @@ function envoy_on_response(handle)
   if not is_wanted then return end
 
   of = of or {}
-  local path = handle:metadata():get("${INSTANCE_METADATA.cookiePath}") or "/"
+  local path = metadata_of(handle, "${INSTANCE_METADATA.cookiePath}") or "/"
   local cookie = "${STICKY_COOKIE}=" .. instance .. "; Path=" .. path
   if of.expires then cookie = cookie .. "; Expires=" .. string.gsub(of.expires, "-", " ") end
   if of.max_age then cookie = cookie .. "; Max-Age=" .. of.max_age end
