@@ -1,0 +1,104 @@
+/** Whose log a request belongs to, with the tags of the endpoint that it went to; kept for endpoints that get requests. */
+import type { RequestRecord } from "../access-log/record.js";
+import { hostOfCluster } from "../compile/names.js";
+import { type EncodedSource, encodeSource } from "../loggregator/envelope.js";
+import { tagsOf } from "../model/endpoint-tags.js";
+import type { Endpoint } from "../model/endpoints.js";
+import { groupOf } from "../model/hosts.js";
+import type { RoutingTable } from "../model/routing-table.js";
+
+/** What cf logs shows before the slash, and what tells the lines of routers from those of others. */
+const SOURCE = { source_type: "RTR", origin: "gorouter" };
+
+/** About 1 KB each. */
+const MAX_ENDPOINTS = 20_000;
+
+interface Known {
+  readonly endpoint: Endpoint;
+  /** undefined until a request came. */
+  encoded: EncodedSource | undefined;
+}
+
+/** By their sockets, as Envoy writes them. */
+type Endpoints = ReadonlyMap<string, Known>;
+
+export class LogSources {
+  readonly #table: Pick<RoutingTable, "pathRoute">;
+  readonly #instanceId: string;
+  readonly #maxEndpoints: number;
+  /** By group of hosts, then by place. */
+  readonly #groups = new Map<string, Map<string, Endpoints>>();
+  #count = 0;
+
+  /** @param index  the router's number among its like */
+  constructor(table: Pick<RoutingTable, "pathRoute">, index: number, maxEndpoints = MAX_ENDPOINTS) {
+    this.#table = table;
+    this.#instanceId = String(index);
+    this.#maxEndpoints = maxEndpoints;
+  }
+
+  /** How many endpoints are kept. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Of a request that went to an app. */
+  of(record: RequestRecord): EncodedSource {
+    const { cluster, backend, appId, appIndex, instanceId } = record;
+    const known = this.#endpoints(cluster).get(backend);
+    const identity = known?.endpoint.identity;
+    if (known && identity?.appGuid === appId && identity.instanceGuid === instanceId) {
+      return (known.encoded ??= this.#encode(appId, tagsOf(known.endpoint)));
+    }
+    // It is gone from the table since.
+    return this.#encode(appId, { app_id: appId, instance_id: appIndex, process_instance_id: instanceId });
+  }
+
+  /** Their endpoints moved. */
+  forget(groups: Iterable<string>): void {
+    for (const group of groups) {
+      for (const endpoints of this.#groups.get(group)?.values() ?? []) this.#count -= endpoints.size;
+      this.#groups.delete(group);
+    }
+  }
+
+  #endpoints(cluster: string): Endpoints {
+    const place = cluster.slice(0, cluster.indexOf("|"));
+    const group = groupOf(hostOfCluster(cluster));
+    const known = this.#groups.get(group)?.get(place);
+    if (known) return known;
+    const shares = this.#table.pathRoute(place)?.shares ?? [];
+    const found = new Map(
+      shares.flatMap(({ endpoints }) =>
+        endpoints.map((endpoint) => [socketOf(endpoint), { endpoint, encoded: undefined }] as const),
+      ),
+    );
+    this.#keep(group, place, found);
+    return found;
+  }
+
+  #keep(group: string, place: string, endpoints: Endpoints): void {
+    if (this.#count + endpoints.size > this.#maxEndpoints) {
+      this.#groups.clear();
+      this.#count = 0;
+    }
+    const places = this.#groups.get(group) ?? new Map<string, Endpoints>();
+    places.set(place, endpoints);
+    this.#groups.set(group, places);
+    this.#count += endpoints.size;
+  }
+
+  #encode(appId: string, known: Readonly<Record<string, string>>): EncodedSource {
+    // Not among the tags of an envelope: it has a field.
+    const tags = Object.entries(known).filter(([name]) => name !== "source_id");
+    return encodeSource({
+      sourceId: appId,
+      instanceId: this.#instanceId,
+      tags: { ...Object.fromEntries(tags), ...SOURCE },
+    });
+  }
+}
+
+function socketOf({ address, port }: Endpoint): string {
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
