@@ -2,6 +2,7 @@
 import { appLineWriter, endedNs } from "../access-log/app-line.js";
 import type { RequestRecord } from "../access-log/record.js";
 import type { AccessLogConfig } from "../config/router-access-log.js";
+import { systemClock } from "../lib/clock.js";
 import type { Logger } from "../lib/logger.js";
 import { encodeLine } from "../loggregator/envelope.js";
 import { EnvelopeSink, type EnvelopeSinkStatus } from "../loggregator/envelope-sink.js";
@@ -42,7 +43,7 @@ export async function startAppLog(
     make: (texts) => ({ ca: texts.caFile, certificate: texts.certificateFile, key: texts.keyFile }),
   });
   const sink = new EnvelopeSink({ address, serverName, credentials: current, bufferBytes, logger });
-  const sources = new LogSources(table, index);
+  const sources = new LogSources(table, index, systemClock);
   const lineOf = appLineWriter(config);
   return {
     get status() {

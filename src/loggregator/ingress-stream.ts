@@ -49,7 +49,7 @@ export class IngressStream {
       BATCH_SENDER,
       (batch: Buffer) => batch,
       () => undefined,
-      (error) => this.#ended(error ? new Error(error.details) : new Error("the agent ended the stream")),
+      (error) => this.#ended(new Error(error ? reasonOf(error.details) : "it ended the stream")),
     );
     this.#call.on("error", (error) => this.#ended(error));
   }
@@ -66,7 +66,7 @@ export class IngressStream {
         return;
       }
       const timer = setTimeout(
-        () => this.#ended(new Error(`the agent has taken nothing for ${timeoutMs / 1_000} s`)),
+        () => this.#ended(new Error(`it has taken nothing for ${timeoutMs / 1_000} s`)),
         timeoutMs,
       );
       this.#onEnd = (reason) => {
@@ -110,4 +110,14 @@ export class IngressStream {
     this.#onEnd?.(reason);
     this.#onEnd = undefined;
   }
+}
+
+/** What grpc-js says of a call that failed, without what it puts around the words of the system and of OpenSSL. */
+function reasonOf(details: string): string {
+  const cause =
+    /Last error: (?:Error(?: \[\w+\])?: )?(.*?)\s*(?:\([\d:.TZ-]+\))?\. Resolution note/s.exec(details)?.[1] ?? details;
+  const tls = /:SSL routines:[^:]*:([^:]+)/.exec(cause)?.[1] ?? cause;
+  const alert = /alert (.+)/.exec(tls)?.[1];
+  if (alert !== undefined) return `it refuses the router's TLS: ${alert}`;
+  return tls === "Failed to connect" ? "it ends the connection before it takes anything" : tls;
 }

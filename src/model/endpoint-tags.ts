@@ -1,15 +1,24 @@
-/** What is said of an endpoint, by the names that Diego's route-emitter gives it: of instances, as far as the mesh knows. */
+/** What is said of an endpoint, by the names that Diego's route-emitter gives it. */
+import type { Tag } from "../entries/entries.js";
 import { compareText } from "../lib/compare-text.js";
 import type { Endpoint } from "./endpoints.js";
 
 const COMPONENT = "route-emitter";
 
-/** In the order of their names, as Go writes maps. */
-export function tagsOf({ identity, origin, appName }: Endpoint): Readonly<Record<string, string>> {
+/**
+ * In the order of their names, as Go writes maps.
+ *
+ * @param registered  what NATS says of an instance that Diego tells of; without it, there is what the mesh knows
+ */
+export function tagsOf(
+  { identity, origin, appName }: Endpoint,
+  registered: readonly Tag[] = [],
+): Readonly<Record<string, string>> {
   const { appGuid, processGuid, instanceGuid, instanceIndex } = identity;
+  const said = origin.kind === "registration" ? origin.registration.tags : registered;
   const tags =
-    origin.kind === "registration"
-      ? origin.registration.tags
+    origin.kind === "registration" || said.length > 0
+      ? said
       : [
           { name: "app_id", value: appGuid },
           { name: "app_name", value: appName },

@@ -1,11 +1,16 @@
 import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Certificates, createCertificates, type KeyPair } from "../../src/emulator/certificates.js";
 import { encodeProcess, encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
 import { Log_Type } from "../../src/gen/loggregator/v2/loggregator_pb.js";
+import { createLogger, type Logger, silentLogger } from "../../src/lib/logger.js";
 import { eventually } from "../support/eventually.js";
+import { goLoggregatorAgent, GoLoggregatorAgent } from "../support/go-loggregator-agent.js";
 import { lineOf, type LoggregatorAgent, startLoggregatorAgent } from "../support/loggregator-agent.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
 
@@ -18,6 +23,7 @@ const INDEX = 2;
 /** Keys beyond those that every test has. */
 interface AccessLog {
   readonly loggregator?: object;
+  readonly isWrittenToFile?: boolean;
   readonly [key: string]: unknown;
 }
 
@@ -51,9 +57,15 @@ describe("lines of requests in the log of their app", () => {
     return agent;
   };
 
-  async function startRouter(port: number, { loggregator = {}, ...accessLog }: AccessLog = {}): Promise<TestRouter> {
+  async function startRouter(
+    port: number,
+    { loggregator = {}, isWrittenToFile = false, ...accessLog }: AccessLog = {},
+    section: object = {},
+    { shown = clientPair, logger = silentLogger }: { shown?: KeyPair; logger?: Logger } = {},
+  ): Promise<TestRouter> {
     const mesh = await startTestRouter({
-      files: { ca: certificates.ca, certificate: clientPair.certificate, key: clientPair.key },
+      files: { ca: certificates.ca, certificate: shown.certificate, key: shown.key },
+      logger,
       config: (path) => ({
         accessLog: {
           loggregator: {
@@ -64,8 +76,10 @@ describe("lines of requests in the log of their app", () => {
             index: INDEX,
             ...loggregator,
           },
+          ...(isWrittenToFile && { file: path("access.log") }),
           ...accessLog,
         },
+        ...section,
       }),
     });
     await mesh.log.append([
@@ -209,19 +223,18 @@ describe("lines of requests in the log of their app", () => {
     });
   });
 
-  /** What the log of the job says, at the level of errors and above the first line break. */
-  const lost = (mesh: TestRouter) => mesh.router.status.requestLog?.appLines;
+  const appLines = (mesh: TestRouter) => mesh.router.status.requestLog?.appLines;
+  const LONG = "x".repeat(10_000);
 
   it("slows no request while the agent is hung: what finds no place to wait is lost and counted", async () => {
     const agent = await startAgent({ isHung: true });
-    const mesh = await startRouter(agent.port, { loggregator: { bufferBytes: 131_072 }, stdout: false });
+    const mesh = await startRouter(agent.port, { loggregator: { bufferBytes: 131_072 } });
     try {
-      const long = "x".repeat(10_000);
       await eventually(() => agent.streamCount === 1);
       const startedMs = performance.now();
-      for (let sent = 0; sent < 200; sent += 1) expect((await mesh.client.get(HOST, `/${long}`)).status).toBe(200);
+      for (let sent = 0; sent < 200; sent += 1) expect((await mesh.client.get(HOST, `/${LONG}`)).status).toBe(200);
       expect(performance.now() - startedMs).toBeLessThan(5_000);
-      const count = await eventually(() => lost(mesh)?.lostCount);
+      const count = await eventually(() => appLines(mesh)?.lostCount);
       expect(await mesh.router.metrics()).toContain(`cf_mesh_access_log_lost_total{where="loggregator"} ${count}`);
       expect(agent.envelopes).toEqual([]);
     } finally {
@@ -229,41 +242,28 @@ describe("lines of requests in the log of their app", () => {
     }
   });
 
-  it("comes late and in its order when the agent was away, and the same lines go to the file meanwhile", async () => {
+  it("comes late and in its order when the agent was away, and nobody waits for it: the file has it meanwhile", async () => {
     const first = await startAgent();
-    const mesh = await startRouter(first.port);
+    const mesh = await startRouter(first.port, { isWrittenToFile: true });
     try {
       await mesh.client.get(HOST, "/first");
       await first.envelopeOf("/first");
       first.close();
       await eventually(async () => {
         await mesh.client.get(HOST, "/away");
-        return lost(mesh)?.lastError !== undefined;
+        return appLines(mesh)?.lastError?.includes("ECONNREFUSED");
       });
       await mesh.client.get(HOST, "/waits-1");
       await mesh.client.get(HOST, "/waits-2");
+      await eventually(async () => (await readFile(mesh.path("access.log"), "utf8")).includes("/waits-2"));
       const second = await startAgent({ port: first.port });
       await second.envelopeOf("/waits-2");
       const lines = second.envelopes.map(lineOf);
       const place = (mark: string) => lines.findIndex((line) => line.includes(mark));
       expect(place("/waits-1")).toBeGreaterThanOrEqual(0);
       expect(place("/waits-2")).toBeGreaterThan(place("/waits-1"));
-      expect(lost(mesh)).toMatchObject({ lostCount: 0, lastError: undefined });
-    } finally {
-      await mesh.stop();
-    }
-  });
-
-  it("is told of once, in words, when the agent does not trust the router's certificate", async () => {
-    const stranger = await createCertificates();
-    const agent = await startAgent({ clientCa: stranger.ca });
-    const mesh = await startRouter(agent.port, { loggregator: { bufferBytes: 131_072 } });
-    try {
-      const long = "x".repeat(10_000);
-      for (let sent = 0; sent < 40; sent += 1) await mesh.client.get(HOST, `/${long}`);
-      await eventually(() => (lost(mesh)?.lostCount ?? 0) > 10);
-      console.log(lost(mesh));
-      expect(agent.envelopes).toEqual([]);
+      expect(appLines(mesh)).toMatchObject({ lostCount: 0, lastError: undefined });
+      expect((await readFile(mesh.path("access.log"), "utf8")).split("\n")).toContain(lines[place("/waits-1")]);
     } finally {
       await mesh.stop();
     }
@@ -271,7 +271,7 @@ describe("lines of requests in the log of their app", () => {
 
   it("is sent before the router ends", async () => {
     const agent = await startAgent();
-    const mesh = await startRouter(agent.port);
+    const mesh = await startRouter(agent.port, {}, { drainTimeMs: 10_000 });
     try {
       for (let sent = 0; sent < 20; sent += 1) await mesh.client.get(HOST, `/last-${sent}-`);
     } finally {
@@ -279,5 +279,99 @@ describe("lines of requests in the log of their app", () => {
     }
     const lines = agent.envelopes.map(lineOf);
     for (let sent = 0; sent < 20; sent += 1) expect(lines.some((line) => line.includes(`/last-${sent}-`))).toBe(true);
+  });
+
+  const program = goLoggregatorAgent();
+  describe.skipIf(program === undefined)("with the server of go-loggregator", () => {
+    let directory: string;
+    const path = (name: string) => join(directory, name);
+    beforeAll(async () => {
+      directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
+      await writeFile(path("ca"), certificates.ca);
+      await writeFile(path("certificate"), agentPair.certificate);
+      await writeFile(path("key"), agentPair.key);
+    });
+    afterAll(() => rm(directory, { recursive: true, force: true }));
+
+    async function startGoAgent(address?: string): Promise<GoLoggregatorAgent> {
+      const files = { clientCa: path("ca"), certificate: path("certificate"), key: path("key") };
+      const agent = await GoLoggregatorAgent.start(program ?? "", files, address);
+      onTestFinished(() => agent.kill());
+      return agent;
+    }
+    const portOf = ({ address }: GoLoggregatorAgent) => Number(address.split(":")[1]);
+
+    it("is understood, and comes again after the server was killed and started anew", async () => {
+      const first = await startGoAgent();
+      const mesh = await startRouter(portOf(first));
+      try {
+        await mesh.client.get(HOST, "/gr%C3%BC%C3%9Fe", { headers: { "user-agent": "a\u00ff" } });
+        const { sourceId, instanceId, tags, type, payload, timestamp } = await first.envelopeOf("/gr");
+        expect([sourceId, instanceId, type]).toEqual([APP, "2", "OUT"]);
+        expect(tags).toMatchObject({ source_type: "RTR", process_instance_id: INSTANCE });
+        expect(payload).toContain('"GET /gr%C3%BC%C3%9Fe HTTP/1.1" 200 0 4 "-" "a\\xff" "127.0.0.1:');
+        expect(Math.abs(timestamp / 1e6 - Date.now())).toBeLessThan(60_000);
+        await first.kill();
+        const second = await startGoAgent(first.address);
+        await eventually(async () => {
+          await mesh.client.get(HOST, "/again");
+          return second.envelopes.length > 0;
+        });
+        expect(appLines(mesh)).toMatchObject({ lastError: undefined, lostCount: 0 });
+      } finally {
+        await mesh.stop();
+      }
+    });
+
+    it("waits while the server hangs, and is complete when it goes on in time", async () => {
+      const agent = await startGoAgent();
+      const mesh = await startRouter(portOf(agent));
+      try {
+        await mesh.client.get(HOST, "/before");
+        await agent.envelopeOf("/before");
+        const told = () => mesh.router.status.requestLog?.requestCount ?? 0;
+        const toldBefore = told();
+        agent.suspend();
+        for (let sent = 0; sent < 100; sent += 1) {
+          expect((await mesh.client.get(HOST, `/hung-${sent}-${LONG}`)).status).toBe(200);
+        }
+        await eventually(() => told() >= toldBefore + 100);
+        agent.resume();
+        for (let sent = 0; sent < 100; sent += 1) await agent.envelopeOf(`/hung-${sent}-`);
+        expect(appLines(mesh)).toMatchObject({ lostCount: 0, lastError: undefined });
+      } finally {
+        await mesh.stop();
+      }
+    });
+
+    it("is told of once when the server does not trust the router's certificate, and comes with one that it trusts", async () => {
+      const agent = await startGoAgent();
+      const said: string[] = [];
+      const logger = createLogger("info", { write: (line) => said.push(line) });
+      const stranger = await (await createCertificates()).issue({ commonName: "gorouter", usages: ["client"] });
+      const mesh = await startRouter(
+        portOf(agent),
+        { loggregator: { bufferBytes: 131_072 } },
+        {},
+        { shown: stranger, logger },
+      );
+      try {
+        for (let sent = 0; sent < 40; sent += 1) await mesh.client.get(HOST, `/${LONG}`);
+        await eventually(() => (appLines(mesh)?.lostCount ?? 0) > 10);
+        await eventually(() => appLines(mesh)?.lastError);
+        expect(appLines(mesh)?.sentCount).toBe(0);
+        await writeFile(mesh.path("certificate"), clientPair.certificate);
+        await writeFile(mesh.path("key"), clientPair.key);
+        await eventually(() => agent.envelopes.length > 0);
+        const complaints = said.filter((line) => line.includes("MESH_ACCESS_LOG_LOST"));
+        expect(complaints).toHaveLength(1);
+        expect(complaints[0]).toContain(
+          `loggregator agent at ${agent.address} (it refuses the router's TLS: unknown ca)`,
+        );
+        await eventually(() => said.some((line) => line.includes("the loggregator agent takes lines again")));
+      } finally {
+        await mesh.stop();
+      }
+    });
   });
 });
