@@ -13,7 +13,7 @@ const OPTIONS: LineOptions = {
   extraHeaders: ["X-A", "X-B"],
 };
 const line = (record: Partial<RequestRecord>, options: Partial<LineOptions> = {}) =>
-  appLineWriter({ ...OPTIONS, ...options })({ ...COMPLETE_RECORD, ...record }).toString();
+  appLineWriter({ ...OPTIONS, ...options })({ ...COMPLETE_RECORD, ...record });
 /** Makes a line one of those that are cut. */
 const LARGE = { uri: `/${"u".repeat(70_000)}` };
 
@@ -62,7 +62,10 @@ describe("a line for the log of an app", () => {
   });
 
   it("is never longer than what was sent in a datagram", () => {
-    expect(Buffer.byteLength(line({ ...LARGE, host: "h".repeat(100_000) }))).toBe(65_400);
+    expect(line({ ...LARGE, host: "h".repeat(100_000) })).toBe("h".repeat(65_400));
+    // In UTF-8, a byte in each character.
+    const host = Buffer.from("ü".repeat(40_000)).toString("latin1");
+    expect(line({ ...LARGE, host: `h${host}` })).toBe(`h${"ü".repeat(32_699)}`);
   });
 
   it("hides and redacts what the file does", () => {

@@ -2,7 +2,6 @@
 import { appLineWriter, endedNs } from "../access-log/app-line.js";
 import type { RequestRecord } from "../access-log/record.js";
 import type { AccessLogConfig } from "../config/router-access-log.js";
-import { systemClock } from "../lib/clock.js";
 import type { Logger } from "../lib/logger.js";
 import { encodeLine } from "../loggregator/envelope.js";
 import { EnvelopeSink, type EnvelopeSinkStatus } from "../loggregator/envelope-sink.js";
@@ -22,6 +21,9 @@ export interface AppLog {
   moved(groups: Iterable<string>): void;
   close(): Promise<void>;
 }
+
+/** What NATS says of an instance that Diego tells of moves nothing, so that it is looked up again. */
+const MAX_AGE_MS = 60_000;
 
 /**
  * Follows the files of its certificates: what replaces them is used for the next connection.
@@ -43,7 +45,9 @@ export async function startAppLog(
     make: (texts) => ({ ca: texts.caFile, certificate: texts.certificateFile, key: texts.keyFile }),
   });
   const sink = new EnvelopeSink({ address, serverName, credentials: current, bufferBytes, logger });
-  const sources = new LogSources(table, index, systemClock);
+  const sources = new LogSources(table, index);
+  const forgetting = setInterval(() => sources.forgetAll(), MAX_AGE_MS);
+  forgetting.unref();
   const lineOf = appLineWriter(config);
   return {
     get status() {
@@ -54,6 +58,9 @@ export async function startAppLog(
       sink.write(encodeLine(sources.of(record), endedNs(record), lineOf(record, whole)));
     },
     moved: (groups) => sources.forget(groups),
-    close: () => sink.close(),
+    async close() {
+      clearInterval(forgetting);
+      await sink.close();
+    },
   };
 }

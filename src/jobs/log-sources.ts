@@ -2,7 +2,6 @@
 import type { RequestRecord } from "../access-log/record.js";
 import { hostOfCluster } from "../compile/names.js";
 import type { Tag } from "../entries/entries.js";
-import type { Clock } from "../lib/clock.js";
 import { type EncodedSource, encodeSource } from "../loggregator/envelope.js";
 import { tagsOf } from "../model/endpoint-tags.js";
 import type { Endpoint } from "../model/endpoints.js";
@@ -14,8 +13,6 @@ const SOURCE = { source_type: "RTR", origin: "gorouter" };
 
 /** About 1 KB each. */
 const MAX_ENDPOINTS = 20_000;
-/** What NATS says of an instance that Diego tells of moves nothing, so that it is looked up again. */
-const MAX_AGE_MS = 60_000;
 
 interface Known {
   readonly endpoint: Endpoint;
@@ -32,20 +29,15 @@ type Endpoints = ReadonlyMap<string, Known>;
 export class LogSources {
   readonly #table: Table;
   readonly #instanceId: string;
-  readonly #clock: Clock;
   readonly #maxEndpoints: number;
-  /** By group of hosts, then by place. */
-  readonly #groups = new Map<string, Map<string, Endpoints>>();
+  readonly #byCluster = new Map<string, Endpoints>();
+  readonly #clustersByGroup = new Map<string, string[]>();
   #count = 0;
-  /** When it was empty. */
-  #sinceMs: number;
 
   /** @param index  the router's number among its like */
-  constructor(table: Table, index: number, clock: Clock, maxEndpoints = MAX_ENDPOINTS) {
+  constructor(table: Table, index: number, maxEndpoints = MAX_ENDPOINTS) {
     this.#table = table;
     this.#instanceId = String(index);
-    this.#clock = clock;
-    this.#sinceMs = clock.now();
     this.#maxEndpoints = maxEndpoints;
   }
 
@@ -57,8 +49,7 @@ export class LogSources {
   /** Of a request that went to an app. */
   of(record: RequestRecord): EncodedSource {
     const { cluster, backend, appId, appIndex, instanceId } = record;
-    if (this.#clock.now() - this.#sinceMs > MAX_AGE_MS) this.#clear();
-    const known = this.#endpoints(cluster).get(backend);
+    const known = (this.#byCluster.get(cluster) ?? this.#lookUp(cluster)).get(backend);
     const identity = known?.endpoint.identity;
     if (known && identity?.appGuid === appId && identity.instanceGuid === instanceId) {
       return (known.encoded ??= this.#encode(appId, tagsOf(known.endpoint, known.registered)));
@@ -70,16 +61,22 @@ export class LogSources {
   /** Their endpoints moved. */
   forget(groups: Iterable<string>): void {
     for (const group of groups) {
-      for (const endpoints of this.#groups.get(group)?.values() ?? []) this.#count -= endpoints.size;
-      this.#groups.delete(group);
+      for (const cluster of this.#clustersByGroup.get(group) ?? []) {
+        this.#count -= this.#byCluster.get(cluster)?.size ?? 0;
+        this.#byCluster.delete(cluster);
+      }
+      this.#clustersByGroup.delete(group);
     }
   }
 
-  #endpoints(cluster: string): Endpoints {
+  forgetAll(): void {
+    this.#byCluster.clear();
+    this.#clustersByGroup.clear();
+    this.#count = 0;
+  }
+
+  #lookUp(cluster: string): Endpoints {
     const place = cluster.slice(0, cluster.indexOf("|"));
-    const group = groupOf(hostOfCluster(cluster));
-    const known = this.#groups.get(group)?.get(place);
-    if (known) return known;
     const shares = this.#table.pathRoute(place)?.shares ?? [];
     const registered = this.#table.registeredTags(place);
     const found = new Map<string, Known>();
@@ -87,22 +84,18 @@ export class LogSources {
       const tags = registered.get(endpoint.identity.instanceGuid);
       found.set(socketOf(endpoint), { endpoint, registered: tags, encoded: undefined });
     }
-    this.#keep(group, place, found);
+    this.#keep(cluster, found);
     return found;
   }
 
-  #keep(group: string, place: string, endpoints: Endpoints): void {
-    if (this.#count + endpoints.size > this.#maxEndpoints) this.#clear();
-    const places = this.#groups.get(group) ?? new Map<string, Endpoints>();
-    places.set(place, endpoints);
-    this.#groups.set(group, places);
+  #keep(cluster: string, endpoints: Endpoints): void {
+    if (this.#count + endpoints.size > this.#maxEndpoints) this.forgetAll();
+    // A copy: a part of a record's text would keep all of it.
+    const name = Buffer.from(cluster, "latin1").toString("latin1");
+    const group = groupOf(hostOfCluster(name));
+    this.#byCluster.set(name, endpoints);
+    this.#clustersByGroup.set(group, [...(this.#clustersByGroup.get(group) ?? []), name]);
     this.#count += endpoints.size;
-  }
-
-  #clear(): void {
-    this.#groups.clear();
-    this.#count = 0;
-    this.#sinceMs = this.#clock.now();
   }
 
   #encode(appId: string, known: Readonly<Record<string, string>>): EncodedSource {

@@ -8,7 +8,7 @@ import { encodeLine, encodeSource } from "./envelope.js";
 import { EnvelopeSink } from "./envelope-sink.js";
 
 const SOURCE = encodeSource({ sourceId: "app", instanceId: "0", tags: {} });
-const envelope = (text: string) => encodeLine(SOURCE, 1n, Buffer.from(text));
+const envelope = (text: string) => encodeLine(SOURCE, 1n, text);
 
 describe("a sink of envelopes", () => {
   let certificates: Certificates;

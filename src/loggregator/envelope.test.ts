@@ -7,8 +7,8 @@ it("envelopes one behind the other are a batch", () => {
   const source = encodeSource({ sourceId: "app", instanceId: "2", tags: { source_type: "RTR", app_name: "shop" } });
   const long = "x".repeat(70_000);
   const batch = Buffer.concat([
-    encodeLine(source, 1_764_316_534_123_456_789n, Buffer.from("größer")),
-    encodeLine(encodeSource({ sourceId: "", instanceId: "", tags: {} }), 0n, Buffer.from(long)),
+    encodeLine(source, 1_764_316_534_123_456_789n, "größer"),
+    encodeLine(encodeSource({ sourceId: "", instanceId: "", tags: {} }), 0n, long),
   ]);
   expect(toJson(EnvelopeBatchSchema, fromBinary(EnvelopeBatchSchema, batch))).toEqual({
     batch: [

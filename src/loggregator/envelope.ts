@@ -32,15 +32,16 @@ export function encodeSource({ sourceId, instanceId, tags }: LogSource): Encoded
  *
  * @param timestampNs  Unix time in nanoseconds
  */
-export function encodeLine(source: EncodedSource, timestampNs: bigint, payload: Uint8Array): Buffer {
+export function encodeLine(source: EncodedSource, timestampNs: bigint, line: string): Buffer {
   const timestamp = new BinaryWriter().tag(TIMESTAMP, WireType.Varint).int64(timestampNs).finish();
-  const logLength = fieldLength(payload.length);
+  const payloadLength = Buffer.byteLength(line);
+  const logLength = fieldLength(payloadLength);
   const length = source.length + timestamp.length + fieldLength(logLength);
   const writer = new ProtobufWriter(fieldLength(length));
   writer.message(BATCH, length);
   writer.fields(source);
   writer.fields(timestamp);
   writer.message(LOG, logLength);
-  writer.bytes(PAYLOAD, payload);
+  writer.text(PAYLOAD, line, payloadLength);
   return writer.buffer;
 }
