@@ -80,5 +80,7 @@ describe("a line for the log of an app", () => {
   it("has the time when the request ended", () => {
     expect(endedNs(COMPLETE_RECORD)).toBe(946_684_860_000_000_000n);
     expect(endedNs({ ...COMPLETE_RECORD, responseUs: undefined, durationMs: 1_500 })).toBe(946_684_801_500_000_000n);
+    // Envoy tells whole ones; a record is not lost for one that is none.
+    expect(endedNs({ ...COMPLETE_RECORD, responseUs: 1.5 })).toBe(946_684_800_000_001_000n);
   });
 });

@@ -23,5 +23,5 @@ function ended(line: string): string {
 
 /** When the request ended, Unix time in nanoseconds: Gorouter stamps its lines then. */
 export function endedNs(record: RequestRecord): bigint {
-  return record.startNs + BigInt(responseTimeUs(record)) * NS_PER_US;
+  return record.startNs + BigInt(Math.trunc(responseTimeUs(record))) * NS_PER_US;
 }
