@@ -31,7 +31,7 @@ const LAST_RETRY_MS = 5_000;
 /** An agent that takes nothing for so long is gone without a word: another connection is tried. */
 const TAKE_TIMEOUT_MS = 10_000;
 /** How long what waits may take to be sent at the end. */
-const CLOSE_TIMEOUT_MS = 1_000;
+const CLOSE_TIMEOUT_MS = 2_000;
 
 export class EnvelopeSink {
   readonly #options: EnvelopeSinkOptions;
