@@ -27,6 +27,7 @@ module.exports = {
     only("xds", ["gen", "lib"], "serves whatever resources it is given"),
     only("envoy", ["lib"], "runs Envoy"),
     only("access-log", ["lib"], "pure: Envoy's records as lines"),
+    only("loggregator", ["gen", "lib"], "takes lines to a loggregator agent"),
     only("route-services", ["lib"], "pure: the protocol with route services"),
     only("config", ["lib"], "the schema"),
     only("api", ["lib"], "read-only views"),

@@ -3,6 +3,8 @@ import { randomUUID } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createCertificates } from "../src/emulator/certificates.js";
+import { startLoggregatorAgent } from "../src/emulator/log-cache/loggregator-agent.js";
+import { AppLogs } from "../src/emulator/logs.js";
 import { encodeRoute } from "../src/entries/entries.js";
 import { KEY_SPACES } from "../src/entries/keys.js";
 import type { Write } from "../src/log/log.js";
@@ -53,14 +55,61 @@ export async function measureFeatures(stage: Stage, router: RouterProcess): Prom
   const app = randomUUID();
   await stage.log.append(writesFor(stage, app));
   const secret = randomUUID();
-  const other = await stage.startRouter({ section: await routeServices(stage, secret) });
+  const measurements = await besides(stage, await routeServices(stage, secret), (other) =>
+    compare(casesOf(router, other, app, secret), stage),
+  );
+  const plain = { what: "nothing of these", router, host: PLAIN };
+  for (const { what, section, close } of await accessLogs(stage)) {
+    const [, compared] = await besides(stage, section, (other) =>
+      compare([plain, { what, router: other, host: PLAIN }], stage),
+    );
+    close();
+    if (compared) measurements.push(compared);
+  }
+  return measurements;
+}
+
+/** With another router, of such a section; one at a time, since with many routes each takes much memory. */
+async function besides<T>(stage: Stage, section: object, work: (other: RouterProcess) => Promise<T>): Promise<T> {
+  const other = await stage.startRouter({ section });
   try {
-    const cases = casesOf(router, other, app, secret);
-    for (const one of cases) await untilAnswered(one, stage.signal);
-    return await compare(cases, stage);
+    return await work(other);
   } finally {
     await other.stop();
   }
+}
+
+interface LoggingRouter {
+  readonly what: string;
+  readonly section: object;
+  readonly close: () => void;
+}
+
+/** Sections of routers that write lines of requests: into a file, and into the logs of apps besides. */
+async function accessLogs({ directory }: Stage): Promise<readonly LoggingRouter[]> {
+  const folder = join(directory, "access-logs");
+  await mkdir(folder, { mode: 0o700 });
+  const certificates = await createCertificates();
+  const { certificate, key } = await certificates.issue({ commonName: "gorouter", usages: ["client"] });
+  const [caFile, certificateFile, keyFile] = ["ca", "certificate", "key"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await writeFile(caFile, certificates.ca);
+  await writeFile(certificateFile, certificate);
+  await writeFile(keyFile, key, { mode: 0o600 });
+  const agent = await startLoggregatorAgent("127.0.0.1", certificates, new AppLogs());
+  const file = join(folder, "access.log");
+  const loggregator = { address: agent.address, caFile, certificateFile, keyFile };
+  return [
+    { what: "an access log", section: { accessLog: { file } }, close: () => undefined },
+    {
+      what: "an access log, and lines in the app's log",
+      section: { accessLog: { file, loggregator } },
+      close: () => agent.close(),
+    },
+  ];
 }
 
 function writesFor({ appPorts }: Stage, app: string): readonly Write[] {
@@ -142,7 +191,8 @@ async function untilAnswered({ router, host, headers, status = 200 }: Case, sign
   connection.close();
 }
 
-async function compare(cases: readonly Case[], { signal }: Stage): Promise<readonly Measurement[]> {
+async function compare(cases: readonly Case[], { signal }: Stage): Promise<Measurement[]> {
+  for (const one of cases) await untilAnswered(one, signal);
   for (const one of cases) await cpuPerRequest(one, WARM_UP_REQUESTS, signal);
   const rounds: ReadonlyMap<Case, Cpu[]> = new Map(cases.map((one) => [one, []]));
   const order = [...rounds];

@@ -18,7 +18,7 @@ let tools: string;
 beforeEach(async () => {
   checkout = await mkdtemp(join(tmpdir(), "mesh-setup-"));
   tools = join(checkout, "bin");
-  for (const folder of ["bin", "scripts", "src", "bench", "test/cf-cli"]) {
+  for (const folder of ["bin", "scripts", "src", "bench", "test/cf-cli", "test/loggregator-agent"]) {
     await mkdir(join(checkout, folder), { recursive: true });
   }
   for (const file of ["package-lock.json", "tsconfig.json", "tsconfig.build.json", "test/cf-cli/go.sum"])
@@ -187,6 +187,30 @@ describe("scripts/setup --for-tests", () => {
     const later = new Date(Date.now() + 10_000);
     await utimes(join(checkout, "test/cf-cli/go.sum"), later, later);
     expect((await setup({}, FOR_TESTS)).stdout).toContain(building);
+  });
+
+  it("builds go-loggregator's server, once, and again when its source changed", async () => {
+    await program("go", go());
+    const building = "building go-loggregator's server for the tests";
+    expect((await setup({}, FOR_TESTS)).stdout).toContain(building);
+    expect(existsSync(join(checkout, ".tools/bin/loggregator-agent"))).toBe(true);
+    expect((await setup({}, FOR_TESTS)).stdout).toBe("setup: ready\n");
+    await write("test/loggregator-agent/main.go", "");
+    const later = new Date(Date.now() + 10_000);
+    await utimes(join(checkout, "test/loggregator-agent/main.go"), later, later);
+    expect((await setup({}, FOR_TESTS)).stdout).toContain(building);
+  });
+
+  it.each([
+    ["there is no Go", () => Promise.resolve(), /no Go 1\.25\.4 or later/],
+    ["the build fails", () => program("go", go("exit 1")), /go build failed.*module proxy/],
+  ])("says that the tests with go-loggregator's server are skipped when %s", async (_, prepare, reason) => {
+    await prepare();
+    await program("cf", CF);
+    const { code, stdout } = await setup({}, FOR_TESTS);
+    expect([code, existsSync(join(checkout, ".tools/bin/loggregator-agent"))]).toEqual([0, false]);
+    expect(stdout).toMatch(/the tests with go-loggregator's server are skipped: /);
+    expect(stdout).toMatch(reason);
   });
 
   it("leaves it alone without the option", async () => {

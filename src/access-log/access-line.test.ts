@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { COMPLETE_RECORD as COMPLETE } from "../../test/support/request-record.js";
 import { type LineOptions, lineWriter } from "./access-line.js";
 import { recordFormat, type RequestRecord } from "./record.js";
 
@@ -11,44 +12,6 @@ const OPTIONS: LineOptions = {
   extraHeaders: [],
 };
 const SEPARATOR = "\u001f";
-
-/** As Gorouter's own tests have it. */
-const COMPLETE: RequestRecord = {
-  kind: "whole",
-  startNs: 946_684_800_000_000_000n,
-  status: 200,
-  responseUs: 60_000_000,
-  durationMs: 60_000,
-  appUs: 50_000_000,
-  flags: "",
-  failureReason: "",
-  routerError: "some-router-error",
-  attempts: 1,
-  upgrade: "",
-  backend: "1.2.3.4:1234",
-  appId: "FakeApplicationId",
-  cluster: "",
-  host: "FakeRequestHost",
-  method: "FakeRequestMethod",
-  uri: "http://example.com/request",
-  protocol: "FakeRequestProto",
-  requestBytes: 30,
-  responseBytes: 23,
-  referer: "FakeReferer",
-  userAgent: "FakeUserAgent",
-  client: "10.0.0.9:4711",
-  forwardedFor: "FakeProxy1, FakeProxy2",
-  forwardedProto: "FakeOriginalRequestProto",
-  requestId: "abc-123-xyz-pdq",
-  appIndex: "3",
-  instanceId: "FakeInstanceId",
-  localAddress: "",
-  untilDialUs: undefined,
-  dialUs: undefined,
-  tlsUs: undefined,
-  untilSentUs: undefined,
-  headers: [],
-};
 
 const line = (record: Partial<RequestRecord> = {}, options: Partial<LineOptions> = {}) =>
   lineWriter({ ...OPTIONS, ...options })({ ...COMPLETE, ...record });

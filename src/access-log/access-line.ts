@@ -1,5 +1,6 @@
 /** A request as a line of Gorouter's access log, or as JSON with the same values. */
 import { createHash } from "node:crypto";
+import { cutTo, HEADERS_CUT, LARGE_BYTES, SMALL_BYTES } from "./cut.js";
 import { goQuote, textOfBytes } from "./go-quote.js";
 import type { RequestRecord } from "./record.js";
 
@@ -27,25 +28,36 @@ export function lineWriter(options: LineOptions): LineWriter {
   return options.format === "json" ? (record) => jsonLine(record, options) : (record) => gorouterLine(record, options);
 }
 
-function gorouterLine(record: RequestRecord, options: LineOptions): string {
+/** As Gorouter has it; with `isCut`, values that may be long are cut, as in the lines that it sends to loggregator. */
+export function gorouterLine(record: RequestRecord, options: LineOptions, isCut = false): string {
   const values = valuesOf(record, options);
+  const small = (value: string, name: string) => quoted(isCut ? cutTo(value, name, SMALL_BYTES) : value);
+  const uri = isCut ? cutTo(values.uri, "REQUEST-URI", LARGE_BYTES) : values.uri;
   const extra = options.extraFields.map((field) => `${field}:${extraField(record, field, quoted)} `).join("");
   return (
     `${textOfBytes(values.host)} - [${values.timestamp}] ` +
-    `${goQuote(`${values.method} ${values.uri} ${values.protocol}`)} ${values.status === 0 ? '"-"' : values.status} ` +
-    `${values.requestBytes} ${values.responseBytes} ${quoted(record.referer)} ` +
-    `${quoted(record.userAgent)} ${quoted(values.client)} ${quoted(record.backend)} ` +
-    `x_forwarded_for:${quoted(values.forwardedFor)} ` +
-    `x_forwarded_proto:${quoted(record.forwardedProto)} ` +
+    `${goQuote(`${values.method} ${uri} ${values.protocol}`)} ${values.status === 0 ? '"-"' : values.status} ` +
+    `${values.requestBytes} ${values.responseBytes} ${small(record.referer, "REFERER")} ` +
+    `${small(record.userAgent, "USER-AGENT")} ${quoted(values.client)} ${quoted(record.backend)} ` +
+    `x_forwarded_for:${small(values.forwardedFor, "X-FORWARDED-FOR")} ` +
+    `x_forwarded_proto:${small(record.forwardedProto, "X-FORWARDED-PROTO")} ` +
     `vcap_request_id:${quoted(record.requestId)} response_time:${seconds(values.responseUs)} ` +
     `gorouter_time:${seconds(values.gorouterUs)} app_id:${quoted(record.appId)} ` +
     `app_index:${quoted(record.appIndex)} instance_id:${quoted(record.instanceId)} ${extra}` +
-    `x_cf_routererror:${quoted(values.routerError)}${extraHeaders(record, options)}`
+    `x_cf_routererror:${quoted(values.routerError)}${extraHeaders(record, options, isCut)}`
   );
 }
 
-function extraHeaders({ headers }: RequestRecord, { extraHeaders: names }: LineOptions): string {
-  return names.map((name, place) => ` ${fieldName(name)}:${quoted(headers[place] ?? "")}`).join("");
+function extraHeaders({ headers }: RequestRecord, { extraHeaders: names }: LineOptions, isCut: boolean): string {
+  let fields = "";
+  for (const [place, name] of names.entries()) {
+    const value = headers[place] ?? "";
+    // As Gorouter foresees it: the value without what quoting adds, but for quotes, colon and space.
+    const foreseen = Buffer.byteLength(fields) + name.length + (value === "" ? ABSENT.length : value.length) + 4;
+    if (isCut && foreseen >= LARGE_BYTES) return `${fields} ${HEADERS_CUT}`;
+    fields += ` ${fieldName(name)}:${quoted(value)}`;
+  }
+  return fields;
 }
 
 function jsonLine(record: RequestRecord, options: LineOptions): string {

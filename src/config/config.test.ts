@@ -72,6 +72,26 @@ describe("the configuration", () => {
     expect(shared).toMatchObject({ router: { sharding: { isolationSegments: [] } } });
   });
 
+  it("wants somewhere for the lines of an access log to go, and an agent's certificates", () => {
+    const problems = (accessLog: object) =>
+      problemsOf({ ...MINIMAL, router: { ...MINIMAL.router, accessLog } }).replaceAll("\n", " ");
+    const files = { caFile: "/ca", certificateFile: "/certificate", keyFile: "/key" };
+    expect(problems({})).toContain("router.accessLog: name a file, set stdout to true, or give loggregator");
+    expect(problems({ file: "/log", stdout: true })).toContain("router.accessLog: name a file, or set stdout to true");
+    expect(problems({ loggregator: { certificateFile: "/certificate" } })).toMatch(
+      /loggregator.caFile: is missing .*keyFile/,
+    );
+    for (const address of ["127.0.0.1", "https://agent:3458", ":3458", "agent:port"]) {
+      expect(problems({ loggregator: { ...files, address } })).toContain("must be a host and a port");
+    }
+    for (const address of ["agent.service.cf.internal:3458", "[::1]:3458"]) {
+      const raw = { ...MINIMAL, router: { ...MINIMAL.router, accessLog: { loggregator: { ...files, address } } } };
+      expect(parseConfig(raw, "mesh.yml", ["router"]).router?.accessLog?.loggregator).toMatchObject({
+        ...{ address, serverName: "metron", index: 0 },
+      });
+    }
+  });
+
   it("takes one Cloud Controller or several, and a client certificate with its key", () => {
     const cloudController = (more: object) => ({
       ...MINIMAL,

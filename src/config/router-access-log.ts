@@ -4,6 +4,24 @@ import { file, port } from "./fields.js";
 
 const headerName = z.string().regex(/^[A-Za-z0-9_-]+$/, "must be the name of a header");
 
+const LoggregatorSchema = z.strictObject({
+  address: z
+    .string()
+    .regex(/^(\[[\da-f:.]+\]|[\w.-]+):\d{1,5}$/i, "must be a host and a port, such as 127.0.0.1:3458")
+    .default("127.0.0.1:3458")
+    .describe("where the loggregator agent listens for gRPC"),
+  caFile: file.describe("CA that signed the agent's certificate, in PEM"),
+  certificateFile: file.describe("client certificate that the agent accepts, in PEM"),
+  keyFile: file.describe("its key"),
+  serverName: z.string().min(1, "name a server").default("metron").describe("the name in the agent's certificate"),
+  index: z.int().min(0, "must be 0 or more").default(0).describe("number of this router: the 2 of [RTR/2] (index)"),
+  bufferBytes: z
+    .int()
+    .min(131_072, "must be at least 131072 (bytes)")
+    .default(4 * 1024 * 1024)
+    .describe("lines that may wait for a slow agent; more are dropped and counted"),
+});
+
 export const AccessLogSchema = z
   .strictObject({
     file: file.optional().describe("where lines are added; opened anew at SIGHUP"),
@@ -38,9 +56,15 @@ export const AccessLogSchema = z
       .min(65_536, "must be at least 65536 (bytes)")
       .default(8 * 1024 * 1024)
       .describe("lines that may wait for a slow disk; more are dropped and counted"),
+    loggregator: LoggregatorSchema.optional().describe(
+      "lines of requests that went to an app go to its log, too, where cf logs shows them (logging.loggregator_enabled)",
+    ),
   })
-  .refine(({ file: path, stdout }) => (path !== undefined) !== stdout, {
+  .refine(({ file: path, stdout }) => path === undefined || !stdout, {
     error: "name a file, or set stdout to true: one of the two",
+  })
+  .refine(({ file: path, stdout, loggregator }) => path !== undefined || stdout || loggregator !== undefined, {
+    error: "name a file, set stdout to true, or give loggregator",
   });
 
 export const RequestMetricsSchema = z.strictObject({
@@ -63,5 +87,6 @@ export const RoutesDumpSchema = z.strictObject({
 });
 
 export type AccessLogConfig = z.infer<typeof AccessLogSchema>;
+export type LoggregatorConfig = z.infer<typeof LoggregatorSchema>;
 export type RequestMetricsConfig = z.infer<typeof RequestMetricsSchema>;
 export type RoutesDumpConfig = z.infer<typeof RoutesDumpSchema>;

@@ -60,7 +60,7 @@ export interface FoundationOptions {
   readonly diego: Diego & { readonly lrps?: LrpFeed; readonly faults?: DiegoFaults };
   /** Where routes are registered; left out: nowhere. It need not run yet. */
   readonly nats?: NatsOptions;
-  /** For the policy server's internal API, which takes mTLS only; left out: there is none. */
+  /** For the policy server's internal API and the loggregator agent, which take mTLS only; left out: there is neither. */
   readonly certificates?: Certificates;
   /** Of the policy server's internal API; 0, or left out: a free one. */
   readonly policyServerPort?: number;
@@ -113,6 +113,8 @@ export interface Foundation {
   readonly uaaUrl: string;
   /** Of the policy server's internal API, as in "https://127.0.0.1:4003"; undefined without certificates. */
   readonly policyServerUrl: string | undefined;
+  /** Where lines are taken for Log Cache, by gRPC: "127.0.0.1:3458"; undefined without certificates. */
+  readonly loggregatorAddress: string | undefined;
   /** Whether an earlier run's state was found in the data directory. */
   readonly isRestored: boolean;
   /** A client that may read everything, and write nothing. */
@@ -258,6 +260,7 @@ export async function startFoundation(options: FoundationOptions): Promise<Found
     apiUrl: urls.own,
     uaaUrl: urls.own,
     policyServerUrl: surroundings.policyServerUrl,
+    loggregatorAddress: surroundings.loggregatorAddress,
     isRestored: restored !== undefined,
     clientId: CLIENT_ID,
     clientSecret,

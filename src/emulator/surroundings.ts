@@ -1,4 +1,4 @@
-/** What stands around Cloud Controller: Log Cache, policy server, routing API, route-emitter, and the door for faults. */
+/** What stands around Cloud Controller: Log Cache and what feeds it, policy server, routing API, route-emitter, and the door for faults. */
 import type { FastifyInstance } from "fastify";
 import type { Clock } from "../lib/clock.js";
 import type { Logger } from "../lib/logger.js";
@@ -13,6 +13,7 @@ import type { FaultTargets } from "./control/fault-kinds.js";
 import type { DiegoFaults } from "./diego/faults.js";
 import type { LrpFeed } from "./diego/lrp-feed.js";
 import { serveLogCache } from "./log-cache/log-cache.js";
+import { type EmulatedLoggregatorAgent, startLoggregatorAgent } from "./log-cache/loggregator-agent.js";
 import { serveExternalPolicyApi } from "./networking/external-api.js";
 import { type InternalPolicyApi, startInternalPolicyApi } from "./networking/internal-api.js";
 import { Policies } from "./networking/policies.js";
@@ -28,7 +29,7 @@ export interface SurroundingsOptions {
   readonly lrps: LrpFeed | undefined;
   readonly diegoFaults: DiegoFaults | undefined;
   readonly nats: NatsOptions | undefined;
-  /** For the policy server's internal API; without them there is none. */
+  /** For the policy server's internal API and the loggregator agent; without them there is neither. */
   readonly certificates: Certificates | undefined;
   /** 0 for a free one. */
   readonly policyServerPort: number;
@@ -44,6 +45,8 @@ export interface Surroundings {
   readonly emitterFaults: EmitterFaults | undefined;
   /** Of the policy server's internal API; undefined until it has started, and without certificates. */
   readonly policyServerUrl: string | undefined;
+  /** Of the loggregator agent; likewise. */
+  readonly loggregatorAddress: string | undefined;
   /** Starts what needs to know where the foundation listens. Throws MESH_PORT_TAKEN. */
   start(host: string, systemRoutes: SystemRoutes | undefined): Promise<void>;
   close(): Promise<void>;
@@ -67,6 +70,7 @@ export async function serveSurroundings(root: FastifyInstance, options: Surround
   const tcpRoutes = new TcpRoutes(clock);
   let emitter: RouteEmitter | undefined;
   let policyServer: InternalPolicyApi | undefined;
+  let loggregatorAgent: EmulatedLoggregatorAgent | undefined;
   let cleanup: NodeJS.Timeout | undefined;
 
   const mayRead = (caller: Caller, appGuid: string) =>
@@ -105,10 +109,14 @@ export async function serveSurroundings(root: FastifyInstance, options: Surround
     get policyServerUrl() {
       return policyServer?.url;
     },
+    get loggregatorAddress() {
+      return loggregatorAgent?.address;
+    },
     async start(host, systemRoutes) {
       const { nats, lrps, certificates, policyServerPort } = options;
       if (certificates !== undefined) {
         policyServer = await startInternalPolicyApi(host, policyServerPort, certificates, policies);
+        loggregatorAgent = await startLoggregatorAgent(host, certificates, api.logs);
       }
       cleanup = setInterval(() => {
         policies.forget((appGuid) => store.apps.get(appGuid) === undefined);
@@ -124,6 +132,7 @@ export async function serveSurroundings(root: FastifyInstance, options: Surround
       clearInterval(cleanup);
       await emitter?.close();
       await policyServer?.close();
+      loggregatorAgent?.close();
     },
   };
 }

@@ -7,6 +7,8 @@ import { recordFormat, type RequestRecord, type WantedRecord } from "../access-l
 import type { AccessLogConfig } from "../config/router-access-log.js";
 import { listenOnSocket } from "../lib/listen-on-socket.js";
 import type { Logger } from "../lib/logger.js";
+import type { EnvelopeSinkStatus } from "../loggregator/envelope-sink.js";
+import type { AppLog } from "./app-log.js";
 import { LineSink, type LineSinkStatus } from "./line-sink.js";
 
 export interface AccessLogOptions {
@@ -14,6 +16,8 @@ export interface AccessLogOptions {
   readonly socketPath: string;
   /** undefined: no lines are written, records go to `onRecord` alone. */
   readonly config: AccessLogConfig | undefined;
+  /** Where lines go besides; closed by its owner. */
+  readonly appLog: AppLog | undefined;
   readonly onRecord: (record: RequestRecord) => void;
   /** Whether connections may begin with a PROXY header. */
   readonly proxyProtocol: boolean;
@@ -31,6 +35,8 @@ export interface AccessLogStatus {
   readonly malformedCount: number;
   /** undefined where no lines are written. */
   readonly lines: LineSinkStatus | undefined;
+  /** undefined where none go to the logs of apps. */
+  readonly appLines: EnvelopeSinkStatus | undefined;
 }
 
 export interface AccessLog {
@@ -49,7 +55,7 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** Throws when the socket can't be made. */
 export async function startAccessLog(options: AccessLogOptions): Promise<AccessLog> {
-  const { socketPath, config, onRecord, proxyProtocol, clusters, logger } = options;
+  const { socketPath, config, appLog, onRecord, proxyProtocol, clusters, logger } = options;
   const { records, parse } = recordFormat({
     lines: config !== undefined,
     extraFields: (config?.extraFields.length ?? 0) > 0,
@@ -58,7 +64,7 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
     clusters,
   });
   const sink = config && sinkOf(config, logger);
-  const write: LineWriter | undefined = config && lineWriter(config);
+  const lineOf: LineWriter | undefined = config && lineWriter(config);
   let requestCount = 0;
   let faultCount = 0;
   let malformedCount = 0;
@@ -74,8 +80,14 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
       else requestCount += 1;
       onRecord(record);
       // Without a method, what came was no request.
-      if (sink && write && record.method !== "") sink.write(write(record));
+      if (record.method !== "") write(record);
     }
+  }
+
+  function write(record: RequestRecord): void {
+    const line = sink && lineOf?.(record);
+    if (line !== undefined) sink?.write(line);
+    appLog?.write(record, config?.format === "gorouter" ? line : undefined);
   }
 
   const server = new Server({ "grpc.max_receive_message_length": MAX_MESSAGE_BYTES });
@@ -96,7 +108,7 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
   await listenOnSocket(server, socketPath);
   return {
     get status() {
-      return { requestCount, faultCount, malformedCount, lines: sink?.status };
+      return { requestCount, faultCount, malformedCount, lines: sink?.status, appLines: appLog?.status };
     },
     socketPath,
     records,
@@ -109,6 +121,7 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
   };
 }
 
-function sinkOf({ file, bufferBytes }: AccessLogConfig, logger: Logger): LineSink {
+function sinkOf({ file, stdout, bufferBytes }: AccessLogConfig, logger: Logger): LineSink | undefined {
+  if (file === undefined && !stdout) return undefined;
   return new LineSink({ target: file === undefined ? "stdout" : { file }, bufferBytes, logger });
 }

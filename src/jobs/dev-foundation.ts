@@ -32,6 +32,8 @@ export interface LaptopFoundation {
   readonly files: Readonly<Record<keyof typeof FILES, string>>;
   /** The configuration's sections for its sources. */
   readonly sections: Readonly<Record<"cloudController" | "diego" | "nats", object>>;
+  /** The router's section for the lines that cf logs shows of requests. */
+  readonly accessLog: object;
   close(): Promise<void>;
 }
 
@@ -112,6 +114,15 @@ export async function startLaptopFoundation(options: LaptopFoundationOptions): P
           keyFile: files.bbsKey,
         },
         nats: { servers: [natsUrl], user: NATS_USER, passwordFile: files.natsPassword },
+      },
+      // One CA signs all certificates of the foundation.
+      accessLog: {
+        loggregator: {
+          address: foundation.loggregatorAddress,
+          caFile: files.bbsCa,
+          certificateFile: files.bbsCertificate,
+          keyFile: files.bbsKey,
+        },
       },
       close,
     };

@@ -80,6 +80,7 @@ export async function startDev(options: DevOptions): Promise<Dev> {
           concurrency: options.concurrency,
           ...HASTE,
           envoyPath,
+          accessLog: laptop.accessLog,
         },
         ...laptop.sections,
       },
@@ -132,6 +133,7 @@ export async function startFoundationOnly(options: FoundationOnlyOptions): Promi
       port: routerPort,
       runDirectory: join(state.meshDirectory, "run"),
       ...HASTE,
+      accessLog: laptop.accessLog,
     },
     ...laptop.sections,
   };

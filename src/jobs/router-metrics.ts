@@ -76,6 +76,7 @@ export function routerMetrics(config: RequestMetricsConfig, router: () => Measur
       if (!requestLog) return;
       set(requestLog.malformedCount, { where: "agent" });
       if (requestLog.lines) set(requestLog.lines.lostCount, { where: "file" });
+      if (requestLog.appLines) set(requestLog.appLines.lostCount, { where: "loggregator" });
       // An Envoy that does not answer has said nothing of what it dropped.
       const stats = await admin.stats(`^${DROPPED.replaceAll(".", "\\.")}$`).catch(() => undefined);
       if (stats) set(stats.get(DROPPED) ?? 0, { where: "envoy" });

@@ -13,6 +13,7 @@ import { type MirrorStatus, openMirror } from "../log/mirror.js";
 import { type RouteProblem, RoutingTable } from "../model/routing-table.js";
 import { type ProxyStatus, serveXds, type XdsServer } from "../xds/server.js";
 import { type AccessLog, type AccessLogStatus, startAccessLog } from "./access-log.js";
+import { startAppLog } from "./app-log.js";
 import { followAppTls } from "./app-tls.js";
 import type { Credentials } from "./credentials.js";
 import { followDownstreamTls } from "./downstream-tls.js";
@@ -93,6 +94,7 @@ export async function startRouter(
     preferredZone: azPreference === "none" ? undefined : availabilityZone,
     routeServiceCluster: config.routeServices && ROUTE_SERVICE_CLUSTER,
   });
+  const appLog = await startAppLog(config.accessLog, table, credentials, logger);
   const ending = new AbortController();
   const mirror =
     isShared && config.mirrorDirectory !== undefined
@@ -113,6 +115,7 @@ export async function startRouter(
   let failureCount = 0;
   const feed = feedTable(table, mirror ?? log, ending.signal, logger, (groups) => {
     resources.invalidate(groups);
+    appLog?.moved(groups);
     xds?.changed(groups);
   });
 
@@ -134,6 +137,7 @@ export async function startRouter(
     await Promise.all([feed.ended, sweeping]);
     await xds?.close();
     await requestLog?.close();
+    await appLog?.close();
     await routeServices?.close();
     await mirror?.close();
   }
@@ -149,9 +153,10 @@ export async function startRouter(
       requestLog = await startAccessLog({
         socketPath: join(config.runDirectory, "log.sock"),
         config: config.accessLog,
+        appLog,
         onRecord: metrics.count,
         proxyProtocol: config.http.proxyProtocol,
-        clusters: config.requestMetrics.routes > 0 || config.routeServices !== undefined,
+        clusters: config.requestMetrics.routes > 0 || config.routeServices !== undefined || appLog !== undefined,
         logger,
       });
     }

@@ -43,6 +43,11 @@ export class ProtobufWriter {
 
   bytes(field: number, bytes: Uint8Array): void {
     this.message(field, bytes.length);
+    this.fields(bytes);
+  }
+
+  /** Fields that are written already. */
+  fields(bytes: Uint8Array): void {
     this.buffer.set(bytes, this.#end);
     this.#end += bytes.length;
   }

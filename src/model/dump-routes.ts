@@ -3,17 +3,13 @@
  *
  * Source   Endpoint.MarshalJSON in route/pool.go of Gorouter, routing-release.
  */
-import type { Tag } from "../entries/entries.js";
-import { compareText } from "../lib/compare-text.js";
+import { tagsOf } from "./endpoint-tags.js";
 import type { Endpoint } from "./endpoints.js";
 import type { PathRoute, RoutingTable } from "./routing-table.js";
 import type { UpstreamProtocol } from "./shares.js";
 
 /** How long an endpoint stands that is not registered again and does not say. Instances that Diego tells of have no such end. */
 const DEFAULT_TTL_SECONDS = 120;
-
-/** What Gorouter's tag says of endpoints that Diego's route-emitter registers. */
-const COMPONENT = "route-emitter";
 
 /** The JSON text in pieces, one for each route: many, and none of them large. */
 export function* dumpRoutes(table: RoutingTable): Iterable<string> {
@@ -41,22 +37,10 @@ interface Shared {
   readonly routeServiceUrl: string;
 }
 
-function dumpedEndpoint(
-  { address, port, tls, identity, origin, appName, availabilityZone }: Endpoint,
-  { protocol, algorithm, routeServiceUrl }: Shared,
-) {
+function dumpedEndpoint(endpoint: Endpoint, { protocol, algorithm, routeServiceUrl }: Shared) {
+  const { address, port, tls, identity, origin, availabilityZone } = endpoint;
   const { isolationSegment } = origin.kind === "instance" ? origin.instance : origin.registration;
   const registration = origin.kind === "registration" ? origin.registration : undefined;
-  const { appGuid, processGuid, instanceGuid, instanceIndex } = identity;
-  const tags = registration?.tags ?? [
-    { name: "app_id", value: appGuid },
-    { name: "app_name", value: appName },
-    { name: "component", value: COMPONENT },
-    { name: "instance_id", value: instanceIndex },
-    { name: "process_id", value: processGuid },
-    { name: "process_instance_id", value: instanceGuid },
-    { name: "source_id", value: appGuid },
-  ];
   return {
     address: `${address}:${port}`,
     availability_zone: availabilityZone,
@@ -64,16 +48,10 @@ function dumpedEndpoint(
     tls: tls !== undefined,
     ttl: registration?.staleThresholdSeconds || DEFAULT_TTL_SECONDS,
     route_service_url: routeServiceUrl || undefined,
-    tags: tagsObject(tags),
+    tags: tagsOf(endpoint),
     isolation_segment: isolationSegment || undefined,
-    private_instance_id: instanceGuid || undefined,
+    private_instance_id: identity.instanceGuid || undefined,
     server_cert_domain_san: tls?.certSan || undefined,
     load_balancing_algorithm: algorithm,
   };
-}
-
-/** In the order of their names, as Go writes maps. */
-function tagsObject(tags: readonly Pick<Tag, "name" | "value">[]): Readonly<Record<string, string>> {
-  const told = tags.filter(({ value }) => value !== "").sort((a, b) => compareText(a.name, b.name));
-  return Object.fromEntries(told.map(({ name, value }) => [name, value]));
 }

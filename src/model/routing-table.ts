@@ -13,6 +13,7 @@ import {
   type Registration,
   type Route,
   type RouteOptions,
+  type Tag,
 } from "../entries/entries.js";
 import {
   type RegistrationIndexFields,
@@ -185,6 +186,11 @@ export class RoutingTable {
   /** undefined for a place that leads nowhere. */
   pathRoute(place: string): PathRoute | undefined {
     return this.#places.has(place) ? this.#pathRoute(place) : undefined;
+  }
+
+  /** What NATS says of the instances of a place, by their guids. */
+  registeredTags(place: string): ReadonlyMap<string, readonly Tag[]> {
+    return new Map(this.#registrationsAt(place).map(({ instanceGuid, tags }) => [instanceGuid, tags]));
   }
 
   /** undefined for a group without routes. */

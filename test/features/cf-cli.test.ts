@@ -10,7 +10,7 @@ import { type Foundation, startFoundation } from "../../src/emulator/foundation.
 import { silentLogger } from "../../src/lib/logger.js";
 import { type Cf, cfCli, newCf } from "../support/cf-cli.js";
 import { eventually } from "../support/eventually.js";
-import { DOMAIN, startMesh, type TestMesh } from "../support/mesh.js";
+import { DOMAIN, type MeshOptions, startMesh, type TestMesh } from "../support/mesh.js";
 
 const program = cfCli();
 
@@ -66,8 +66,8 @@ describe("the stock cf CLI", { timeout: 180_000 }, () => {
     cleanups.unshift(() => foundation.close());
     await cf("api", foundation.apiUrl);
   }
-  async function startWithRouter(): Promise<TestMesh> {
-    const mesh = await startMesh();
+  async function startWithRouter(options: MeshOptions = {}): Promise<TestMesh> {
+    const mesh = await startMesh(options);
     cleanups.unshift(() => mesh.stop());
     foundation = mesh.foundation;
     await cf("api", foundation.apiUrl);
@@ -127,6 +127,22 @@ describe("the stock cf CLI", { timeout: 180_000 }, () => {
     await cf("delete", "web", "-f", "-r");
     await eventually(async () => (await mesh.client.get(`web.${DOMAIN}`)).status === 404);
     expect(await cf("apps")).toContain("No apps found");
+  });
+
+  it("shows an app's requests in its log, beside its own lines", async () => {
+    const mesh = await startWithRouter({ appLogs: true });
+    await logIn();
+    await cf("push", "web", "-p", await nodeApp());
+    await eventually(async () => (await mesh.client.get(`web.${DOMAIN}`, "/seen?in=log")).status === 200);
+    const logs = await eventually(async () => {
+      const recent = await cf("logs", "web", "--recent");
+      return recent.includes("/seen") ? recent : undefined;
+    });
+    expect(logs).toMatch(/\[APP\/PROC\/WEB\/0\] OUT listening on \d+/);
+    expect(logs).toMatch(
+      new RegExp(`\\[RTR/0\\] OUT web\\.${DOMAIN} - \\[[^\\]]+\\] "GET /seen\\?in=log HTTP/1\\.1" 200 0 \\d+ "-" "-" `),
+    );
+    expect(logs).toContain(`app_id:"${(await cf("app", "web", "--guid")).trim()}" app_index:"0" instance_id:"`);
   });
 
   it("makes what a manifest wants: several apps with processes, routes, environment and labels", async () => {

@@ -159,6 +159,9 @@ describe("a laptop", () => {
     await cf.in(folder)("push", "site");
     const client = clientOf(laptop);
     expect((await client.get("site.mesh.localhost")).body.toString()).toBe("<h1>pushed</h1>");
+    await eventually(async () =>
+      (await cf("logs", "site", "--recent")).includes("[RTR/0] OUT site.mesh.localhost - ["),
+    );
 
     const [, path = "", body = ""] = /cf curl -X PATCH (\S+) -d '(.+)'/.exec(laptop.printed()) ?? [];
     await cf("curl", "-X", "PATCH", path, "-d", body);

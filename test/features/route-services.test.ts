@@ -7,6 +7,7 @@ import { createCertificates } from "../../src/emulator/certificates.js";
 import { deriveKey, sign } from "../../src/route-services/signature.js";
 import { Client, type RequestOptions } from "../support/client.js";
 import { eventually } from "../support/eventually.js";
+import { lineOf, type LoggregatorAgent, startLoggregatorAgent } from "../support/loggregator-agent.js";
 import { Instances, processEntry, routeEntry } from "../support/instances.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
 
@@ -19,6 +20,7 @@ describe("route services", () => {
   let without: TestRouter;
   let strict: TestRouter;
   let serviceUrl: string;
+  let agent: LoggregatorAgent;
   const instances = new Instances();
   const back = { client: new Client(0) };
   /** What the route service got, the latest last. */
@@ -63,7 +65,16 @@ describe("route services", () => {
     const { certificate, key } = await certificates.issue({ commonName: "localhost", dnsNames: ["localhost"] });
     const port = await instances.listen(createServer({ key, cert: certificate }, service));
     serviceUrl = `https://localhost:${port}/guard/?token=a%20b`;
-    const files = { secret: SECRET, former: FORMER, ca: certificates.ca };
+    const shown = await certificates.issue({ commonName: "gorouter", usages: ["client"] });
+    const files = {
+      secret: SECRET,
+      former: FORMER,
+      ca: certificates.ca,
+      certificate: shown.certificate,
+      key: shown.key,
+    };
+    const metron = await certificates.issue({ commonName: "metron", dnsNames: ["metron"] });
+    agent = await startLoggregatorAgent({ clientCa: certificates.ca, server: metron });
     const section = (path: (file: string) => string) => ({
       secretFile: path("secret"),
       decryptOnlySecretFile: path("former"),
@@ -72,7 +83,17 @@ describe("route services", () => {
     [mesh, without, strict] = await Promise.all([
       startTestRouter({
         files,
-        config: (path) => ({ routeServices: { ...section(path), hairpinning: true, timeoutMs: 20_000 } }),
+        config: (path) => ({
+          routeServices: { ...section(path), hairpinning: true, timeoutMs: 20_000 },
+          accessLog: {
+            loggregator: {
+              address: `127.0.0.1:${agent.port}`,
+              caFile: path("ca"),
+              certificateFile: path("certificate"),
+              keyFile: path("key"),
+            },
+          },
+        }),
       }),
       startTestRouter(),
       startTestRouter({
@@ -85,6 +106,7 @@ describe("route services", () => {
   afterAll(async () => {
     back.client.close();
     await Promise.all([mesh, without, strict].map((router) => router.stop()));
+    agent.close();
     instances.close();
   });
   beforeEach(() => {
@@ -95,7 +117,7 @@ describe("route services", () => {
   async function bind(name: string, routeServiceUrl = serviceUrl, router = mesh, host = hostOf(name)) {
     const [app] = await instances.startAll([name]);
     if (!app) throw new Error("an instance was started");
-    await router.log.append([processEntry(name, [app]), routeEntry(name, { host, routeServiceUrl })]);
+    await router.log.append([processEntry(name, [app], `${name}-app`), routeEntry(name, { host, routeServiceUrl })]);
   }
   const get = (name: string, path = "/", options: RequestOptions = {}) => mesh.client.get(hostOf(name), path, options);
   const knows = (name: string, router = mesh) =>
@@ -222,6 +244,16 @@ describe("route services", () => {
       const [sentNow = 0, answeredNow = 0] = await served();
       return sentNow > sent && answeredNow > answered;
     });
+  });
+
+  it("are no app: a request has one line in its app's log, that of its way back", async () => {
+    await bind("logged");
+    await knows("logged");
+    for (const mark of ["once", "after"]) await get("logged", `/${mark}`);
+    await agent.envelopeOf("/after");
+    const once = agent.envelopes.map(lineOf).filter((line) => line.includes("/once"));
+    expect(once).toHaveLength(1);
+    expect(once[0]).toContain('app_id:"logged-app" app_index:"0"');
   });
 
   it("are refused WebSockets", async () => {

@@ -66,6 +66,8 @@ export interface MeshOptions {
   readonly separateRouter?: boolean;
   /** Where the foundation's route-emitter registers what runs; the mesh itself does not look there. */
   readonly nats?: NatsOptions;
+  /** The router sends lines of requests to the logs of the apps. */
+  readonly appLogs?: boolean;
 }
 
 /** To be stopped by the test that started it. */
@@ -73,6 +75,7 @@ export async function startMesh({
   concurrency = 1,
   separateRouter = false,
   nats,
+  appLogs = false,
 }: MeshOptions = {}): Promise<TestMesh> {
   const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
   const logger = silentLogger;
@@ -82,6 +85,7 @@ export async function startMesh({
   const foundation = await startFoundation({
     appDomains: [DOMAIN, OTHER_DOMAIN],
     diego,
+    ...(appLogs && { certificates }),
     ...(nats && { nats }),
     droplets: ["hello", "hola"].map((name) => ({
       name,
@@ -111,6 +115,16 @@ export async function startMesh({
         drainTimeMs: 0,
         // A test that ends the agent starts the next one within this.
         orphanTimeoutMs: separateRouter ? 20_000 : 2_000,
+        ...(appLogs && {
+          accessLog: {
+            loggregator: {
+              address: foundation.loggregatorAddress,
+              caFile: files.ca,
+              certificateFile: files.certificate,
+              keyFile: files.key,
+            },
+          },
+        }),
       },
       cloudController: {
         url: foundation.apiUrl,

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { RouterSchema } from "../../src/config/router.js";
 import { Credentials } from "../../src/jobs/credentials.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
-import { silentLogger } from "../../src/lib/logger.js";
+import { type Logger, silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
 import type { MeshLog } from "../../src/log/log.js";
 import { Client } from "./client.js";
@@ -32,12 +32,18 @@ export interface TestRouterOptions {
   readonly files?: Readonly<Record<string, string>>;
   /** Keys of the router's section beyond those that every test has. */
   readonly config?: (path: (file: string) => string) => object;
+  /** Default: nobody hears what the router says. */
+  readonly logger?: Logger;
 }
 
 const LOOK_MS = 50;
 
 /** To be stopped by the test that started it. */
-export async function startTestRouter({ files = {}, config }: TestRouterOptions = {}): Promise<TestRouter> {
+export async function startTestRouter({
+  files = {},
+  config,
+  logger = silentLogger,
+}: TestRouterOptions = {}): Promise<TestRouter> {
   const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
   const path = (file: string) => join(directory, file);
   for (const [file, content] of Object.entries(files)) await writeFile(path(file), content);
@@ -58,8 +64,8 @@ export async function startTestRouter({ files = {}, config }: TestRouterOptions 
     await log.close();
     await rm(directory, { recursive: true, force: true });
   };
-  const credentials = new Credentials(silentLogger, LOOK_MS);
-  const start = () => startRouter(section, { log, isShared: false }, credentials, silentLogger);
+  const credentials = new Credentials(logger, LOOK_MS);
+  const start = () => startRouter(section, { log, isShared: false }, credentials, logger);
   let router = await start().catch(async (error: unknown) => {
     await clean();
     throw error;
