@@ -16,6 +16,10 @@ export interface HttpsRouterOptions {
   /** Keys of the section beyond the keypairs; the CA of clients is in clients-ca.crt. */
   readonly tls?: (path: (file: string) => string) => object;
   readonly http?: object;
+  /** Other sections of the router's configuration. */
+  readonly sections?: (path: (file: string) => string) => object;
+  /** Files that they name. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 export interface Asked extends ConnectionOptions {
@@ -39,7 +43,7 @@ export class HttpsRouter {
   }
 
   static async start(certificates: Certificates, options: HttpsRouterOptions = {}): Promise<HttpsRouter> {
-    const { names = ["one.example.com"], tls, http = {} } = options;
+    const { names = ["one.example.com"], tls, http = {}, sections } = options;
     const tlsPort = await freePort();
     const pairs = await Promise.all(
       names.map(async (name) => {
@@ -48,10 +52,11 @@ export class HttpsRouter {
         return { files: { [`${file}.crt`]: certificate, [`${file}.key`]: key }, file };
       }),
     );
-    const files: Record<string, string> = { "clients-ca.crt": certificates.ca };
+    const files: Record<string, string> = { "clients-ca.crt": certificates.ca, ...options.files };
     const router = await startTestRouter({
       files: Object.assign(files, ...pairs.map((pair) => pair.files)) as Record<string, string>,
       config: (path) => ({
+        ...sections?.(path),
         http,
         tls: {
           port: tlsPort,

@@ -1,14 +1,15 @@
 /** What is done with each request, from its headers to its route. */
 import { accessLog } from "./access-log.js";
 import { clientCertRuleFilters } from "./client-cert-rules.js";
-import type { ClientCertificates } from "./downstream-tls.js";
+import type { Entrance } from "./entrance.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
+import { forwardedProtoFilters, trustedHops } from "./forwarded-proto.js";
 import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
 import type { BootstrapOptions } from "./options.js";
-import { returnFilters } from "./route-services.js";
+import { returnFilters, signedRequests } from "./route-services.js";
 import { ON_DEMAND_TIMEOUT, onDemandFilter, searchFilter } from "./search-filters.js";
 import { traceHeaderFilters, tracing } from "./tracing.js";
 
@@ -18,19 +19,19 @@ const IGNORED_UPGRADES = [
   { prefix: "TLS/", ignore_case: true },
 ];
 
-/** @param clients  undefined where they show no certificates */
-export function connectionManager(options: BootstrapOptions, clients: ClientCertificates | undefined) {
+export function connectionManager(options: BootstrapOptions, entrance: Entrance) {
   const { search, instances, headers, http } = options;
+  const { clients } = entrance;
+  const signed = signedRequests(options.routeServices);
   return {
     stat_prefix: "router",
     access_log: accessLog(options.accessLog),
     codec_type: "AUTO",
     use_remote_address: true,
-    // With one hop a client's X-Forwarded-Proto is kept, with none it is replaced.
-    xff_num_trusted_hops: headers.forwardedProto === "sanitize" ? 0 : 1,
+    xff_num_trusted_hops: trustedHops(headers.forwardedProto, signed),
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
-    ...forwardedClientCert(headers.forwardedClientCert),
+    ...forwardedClientCert(headers.forwardedClientCert, entrance, signed),
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
     common_http_protocol_options: {
       idle_timeout: milliseconds(http.idleTimeoutMs),
@@ -61,12 +62,13 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
       responseHeaderFilter(headers),
       ...rareResponseHeaders(headers),
       ...clientCertRuleFilters(clients?.rules ?? []),
-      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined),
+      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined, signed),
+      ...forwardedProtoFilters(headers.forwardedProto, entrance, signed),
       ...traceHeaderFilters(options.traceHeaders),
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),
       ...search.slice(1).map(searchFilter),
-      ...returnFilters(options.routeServices),
+      ...returnFilters(options.routeServices, entrance, headers.forwardedClientCert),
       instanceFilters(instances),
       {
         name: "envoy.filters.http.router",
@@ -74,7 +76,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
           "@type": type("extensions.filters.http.router.v3.Router"),
           suppress_envoy_headers: true,
           upstream_http_filters: [
-            upstreamHeaderMutation(headers),
+            upstreamHeaderMutation(headers, signed),
             {
               name: "envoy.filters.http.upstream_codec",
               typed_config: { "@type": type("extensions.filters.http.upstream_codec.v3.UpstreamCodec") },

@@ -1,10 +1,9 @@
 /** Headers that the router adds, replaces and takes away, natively: as Gorouter does, for each request. */
 import type { ForwardedClientCert } from "./forwarded-client-cert.js";
+import { type ForwardedProto, forwardedProtoMutations } from "./forwarded-proto.js";
+import { append, headerMutation, remove } from "./header-mutations.js";
 import { type } from "./json.js";
-import { filterWhere, requestHeader, type HeaderValue } from "./matchers.js";
-
-/** What becomes of a client's X-Forwarded-Proto: kept, replaced by how it came, or "https" whatever it says. */
-export type ForwardedProto = "keep" | "sanitize" | "https";
+import { filterWhere, type HeaderValue, type Predicate, requestHeader } from "./matchers.js";
 
 export interface HeaderOptions {
   /** The request header that carries the scope's key within Envoy. */
@@ -26,17 +25,6 @@ export interface HeaderOptions {
 
 export const REQUEST_ID = "x-vcap-request-id";
 
-type AppendAction = "ADD_IF_ABSENT" | "OVERWRITE_IF_EXISTS_OR_ADD";
-
-const append = (key: string, value: string, append_action: AppendAction = "OVERWRITE_IF_EXISTS_OR_ADD") => ({
-  append: { header: { key, value }, append_action },
-});
-const remove = (name: string) => ({ remove: name });
-const headerMutation = (mutations: object) => ({
-  "@type": type("extensions.filters.http.header_mutation.v3.HeaderMutation"),
-  mutations,
-});
-
 /** Before anything else sees the request: the scope's key, its id, and when it came. */
 export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
   return {
@@ -54,7 +42,7 @@ export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
 }
 
 /** For each attempt, when its endpoint is known. */
-export function upstreamHeaderMutation(options: HeaderOptions) {
+export function upstreamHeaderMutation(options: HeaderOptions, signed: Predicate | undefined) {
   const { scopeHeader, innerHeaders, identityNamespace, forwardedProto } = options;
   const identity = (field: string) => `%UPSTREAM_METADATA(${identityNamespace}:${field})%`;
   const request_mutations = [
@@ -65,7 +53,7 @@ export function upstreamHeaderMutation(options: HeaderOptions) {
     append("x-cf-instanceindex", identity("instance_index")),
     append("x-cf-instanceid", "%UPSTREAM_REMOTE_ADDRESS%"),
     append("x-cf-instanceid", identity("instance_id")),
-    ...(forwardedProto === "https" ? [append("x-forwarded-proto", "https")] : []),
+    ...forwardedProtoMutations(forwardedProto, signed),
   ];
   return { name: "cf-mesh.upstream-headers", typed_config: headerMutation({ request_mutations }) };
 }
