@@ -48,16 +48,10 @@ export function instanceLua({ cookieNames, authNegotiate }: StickySessions): str
   return `
 local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
 local GUID = "${GUID}"
-local NO_CACHE = "no-cache, no-store"
 
-local function refuse(handle, status, router_error, cache_control, message)
-  handle:respond({
-    [":status"] = status,
-    ["content-type"] = "text/plain; charset=utf-8",
-    ["${ROUTER_ERROR_HEADER}"] = router_error,
-    ["x-content-type-options"] = "nosniff",
-    ["cache-control"] = cache_control,
-  }, message .. "\\n")
+-- The bootstrap makes a whole answer of it, as of the router's other errors.
+local function refuse(handle, status, router_error, message)
+  handle:respond({ [":status"] = status, ["${ROUTER_ERROR_HEADER}"] = router_error }, message)
 end
 
 -- An entry is an address, and where the route has several clusters "|" and one of them.
@@ -113,13 +107,13 @@ local function address_app_instance(handle, headers, instances)
   if asked == nil or asked == "" then return false end
   local guid, index = string.match(asked, GUID .. ":(%d+)$")
   if guid == nil then
-    refuse(handle, "400", "invalid_cf_app_instance_header", NO_CACHE, "400 Bad Request: Invalid X-CF-App-Instance Header")
+    refuse(handle, "400", "invalid_cf_app_instance_header", "Invalid X-CF-App-Instance Header")
     return true
   end
   headers:remove("x-cf-app-instance")
   local entry = find_by_owner(instances, "^@(%S+)", guid, index)
   if entry == nil then
-    refuse(handle, "400", "unknown_route", NO_CACHE, "400 Bad Request: Requested instance ('" .. index ..
+    refuse(handle, "400", "unknown_route", "Requested instance ('" .. index ..
       "') with guid ('" .. guid .. "') does not exist for route ('" .. headers:get(":authority") .. "')")
     return true
   end
@@ -134,14 +128,14 @@ local function address_process_instance(handle, headers, instances)
   local guid, rest = string.match(asked, GUID .. "(.*)$")
   local index = rest and string.match(rest, "^:(%d+)$")
   if guid == nil or (rest ~= "" and index == nil) then
-    refuse(handle, "400", "invalid_cf_process_instance_header", NO_CACHE,
-      "400 Bad Request: Invalid X-CF-Process-Instance Header")
+    refuse(handle, "400", "invalid_cf_process_instance_header",
+      "Invalid X-CF-Process-Instance Header")
     return true
   end
   local entry = find_by_owner(instances, "^@%S+ (%S+)", guid, index)
   if entry == nil then
     local number = index and " ('" .. index .. "')" or ""
-    refuse(handle, "400", "unknown_route", NO_CACHE, "400 Bad Request: Requested instance" .. number ..
+    refuse(handle, "400", "unknown_route", "Requested instance" .. number ..
       " with process guid ('" .. guid .. "') does not exist for route ('" .. headers:get(":authority") .. "')")
     return true
   end
@@ -170,8 +164,8 @@ function envoy_on_request(handle)
     choose(handle, entry, must_stick)
     if must_stick then headers:replace("x-envoy-max-retries", "0") end
   elseif must_stick then
-    refuse(handle, "502", "endpoint_failure (No endpoints available)", NO_CACHE,
-      "502 Bad Gateway: Registered endpoint failed to handle the request.")
+    refuse(handle, "502", "endpoint_failure (No endpoints available)",
+      "Registered endpoint failed to handle the request.")
   end
 end
 `;

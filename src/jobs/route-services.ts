@@ -1,5 +1,4 @@
 /** Answers Envoy's questions about requests that go to a route service, or come back from one: it has the secret. */
-import { STATUS_CODES } from "node:http";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
@@ -97,6 +96,7 @@ export async function startRouteServices(
       cluster: ROUTE_SERVICE_CLUSTER,
       ca,
       signatureHeader: SIGNATURE_HEADER,
+      forwardedUrlHeader: FORWARDED_URL_HEADER,
       checkedHeaders: [...PROOF_HEADERS, ROUTE_SERVICE_HEADER],
       direction: DIRECTION,
       internalMark: { filter: ROUTE_SERVICE_FILTER, key: ROUTE_SERVICE_METADATA.isInternal },
@@ -219,20 +219,15 @@ function allowed(value: Changes, dynamicMetadata: Record<string, boolean>): Chec
 const STATUS = { 400: StatusCode.BadRequest, 502: StatusCode.BadGateway, 504: StatusCode.GatewayTimeout } as const;
 
 function refused({ status: code, routerError, message }: Refusal): CheckResponse {
-  const headers = {
-    "x-cf-routererror": routerError,
-    "content-type": "text/plain; charset=utf-8",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-cache, no-store",
-  };
   return create(CheckResponseSchema, {
     status: { code: status.PERMISSION_DENIED },
     httpResponse: {
       case: "deniedResponse",
       value: {
         status: { code: STATUS[code] },
-        headers: headersOf(headers),
-        body: `${code} ${STATUS_CODES[code] ?? ""}: ${message}\n`,
+        headers: headersOf({ "x-cf-routererror": routerError }),
+        // The bootstrap makes a whole answer of it, as of the router's other errors.
+        body: message,
       },
     },
   });

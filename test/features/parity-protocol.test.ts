@@ -145,6 +145,15 @@ describe("the protocol", () => {
     expect(headers[":status"]).toBe(200);
   });
 
+  it("is served as HTTP/1.0 where it names versions that there are not", async () => {
+    for (const version of ["HTTP/1.2", "HTTP/2.0"]) {
+      expect(await rawRequest(router.port, `GET /odd ${version}`, `Host: ${host}`)).toMatch(/^HTTP\/1\.0 200 OK\r\n/);
+    }
+    const asterisk = await open();
+    asterisk.send("OPTIONS * HTTP/1.1", `Host: ${host}`, "");
+    await asterisk.until(/^HTTP\/1\.1 404 /);
+  });
+
   it("goes on with the next request after what the app answers early", async () => {
     const connection = await open();
     connection.send("GET /1 HTTP/1.1", `Host: ${host}`, "", "GET /2 HTTP/1.1", `Host: ${host}`, "");

@@ -43,7 +43,7 @@ export class HttpsRouter {
   }
 
   static async start(certificates: Certificates, options: HttpsRouterOptions = {}): Promise<HttpsRouter> {
-    const { names = ["one.example.com"], tls, http = {}, sections } = options;
+    const { names = ["one.example.com"], tls, http, sections } = options;
     const tlsPort = await freePort();
     const pairs = await Promise.all(
       names.map(async (name) => {
@@ -57,7 +57,7 @@ export class HttpsRouter {
       files: Object.assign(files, ...pairs.map((pair) => pair.files)) as Record<string, string>,
       config: (path) => ({
         ...sections?.(path),
-        http,
+        ...(http && { http }),
         tls: {
           port: tlsPort,
           keypairs: pairs.map(({ file }) => ({ certificateFile: path(`${file}.crt`), keyFile: path(`${file}.key`) })),
@@ -82,7 +82,7 @@ export class HttpsRouter {
       const [response] = (await once(call, "response")) as [IncomingMessage];
       const body = await text(response);
       const answered = response.statusCode === 200 ? (JSON.parse(body) as { headers?: Record<string, string> }) : {};
-      return { status: response.statusCode, got: answered.headers ?? {} };
+      return { status: response.statusCode, got: answered.headers ?? {}, body };
     } finally {
       agent.destroy();
     }

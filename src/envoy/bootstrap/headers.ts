@@ -3,7 +3,7 @@ import type { ForwardedClientCert } from "./forwarded-client-cert.js";
 import { type ForwardedProto, forwardedProtoMutations } from "./forwarded-proto.js";
 import { append, headerMutation, remove } from "./header-mutations.js";
 import { type } from "./json.js";
-import { filterWhere, type HeaderValue, type Predicate, requestHeader } from "./matchers.js";
+import { filtersOfCase, type HeaderValue, type Predicate, requestHeader } from "./matchers.js";
 
 export interface HeaderOptions {
   /** The request header that carries the scope's key within Envoy. */
@@ -85,8 +85,11 @@ export function rareResponseHeaders({ traceKey }: HeaderOptions) {
   return [semicolons, trace];
 }
 
-function rare(name: string, predicate: ReturnType<typeof requestHeader>, response_mutations: readonly object[]) {
-  return filterWhere(name, headerMutation({ response_mutations }), [predicate]);
+/** As a case of its own: a request that Envoy refuses before any filter has seen it matches nothing then. */
+function rare(name: string, predicate: Predicate, response_mutations: readonly object[]) {
+  return filtersOfCase(name, [
+    { predicates: [predicate], filters: { [name]: headerMutation({ response_mutations }) } },
+  ]);
 }
 
 /** As text in what Envoy reads as a format. */

@@ -24,6 +24,8 @@ export interface RouteServiceOptions {
   readonly ca: SecretFile;
   /** Which requests have a signature. */
   readonly signatureHeader: string;
+  /** Which URL the client asked for, when a request is on its way to its service. */
+  readonly forwardedUrlHeader: string;
   /** Headers that the agent is to see. */
   readonly checkedHeaders: readonly string[];
   /** Tells the agent which way a request goes: a key of gRPC metadata, and its values. */
@@ -186,7 +188,7 @@ function outbound({ http, localReplies: replies }: ListenerOptions, options: Rou
         typed_config: { "@type": type("extensions.filters.http.router.v3.Router"), suppress_envoy_headers: true },
       },
     ],
-    local_reply_config: { mappers: localReplies(replies) },
+    local_reply_config: { mappers: localReplies(replies, options.forwardedUrlHeader) },
   };
 }
 
