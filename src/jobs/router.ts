@@ -111,11 +111,6 @@ export async function startRouter(
   let isReady = false;
   let isDraining = false;
   let failureCount = 0;
-  const feed = feedTable(table, mirror ?? log, ending.signal, logger, (groups) => {
-    resources.invalidate(groups);
-    xds?.changed(groups);
-  });
-
   const metrics = routerMetrics(
     config.requestMetrics,
     () =>
@@ -127,6 +122,17 @@ export async function startRouter(
         admin: running.admin,
         requestLog: requestLog?.status,
       },
+  );
+  const feed = feedTable(
+    table,
+    mirror ?? log,
+    ending.signal,
+    logger,
+    (groups) => {
+      resources.invalidate(groups);
+      xds?.changed(groups);
+    },
+    metrics.countEndpoint,
   );
 
   async function end(): Promise<void> {
