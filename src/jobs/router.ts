@@ -2,6 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { loggedHeaders } from "../access-log/logged-headers.js";
 import { SEARCH_FILTER_LUA } from "../compile/filters.js";
 import { ROUTE_SERVICE_CLUSTER, SEARCH_FILTERS } from "../compile/names.js";
 import type { RouterConfig } from "../config/router.js";
@@ -154,7 +155,10 @@ export async function startRouter(
     if (config.accessLog || config.requestMetrics.enabled) {
       requestLog = await startAccessLog({
         socketPath: join(config.runDirectory, "log.sock"),
-        config: config.accessLog,
+        config: config.accessLog && {
+          ...config.accessLog,
+          extraHeaders: loggedHeaders(config.accessLog.extraHeaders, config.http.traceHeaders),
+        },
         onRecord: metrics.count,
         proxyProtocol: config.http.proxyProtocol,
         clusters: config.requestMetrics.routes > 0 || config.routeServices !== undefined,

@@ -154,6 +154,28 @@ describe("the protocol", () => {
     await asterisk.until(/^HTTP\/1\.1 404 /);
   });
 
+  it("is a health check where its User-Agent is a load balancer's, and reaches no app", async () => {
+    const checked = await startTestRouter({
+      config: () => ({ http: { healthCheckUserAgent: "HTTP-Monitor/1.1" }, drainWaitMs: 1_000 }),
+    });
+    onTestFinished(() => checked.stop());
+    const check = () =>
+      checked.client.get("any.example.com", "/any", { headers: { "user-agent": "HTTP-Monitor/1.1" } });
+    const { status, headers, body } = await check();
+    expect([status, body.toString(), headers["cache-control"], headers["expires"], headers["content-type"]]).toEqual([
+      200,
+      "ok\n",
+      "private, max-age=0",
+      "0",
+      "text/plain; charset=utf-8",
+    ]);
+    expect(Object.keys(headers).filter((name) => name.startsWith("x-envoy"))).toEqual([]);
+    expect((await checked.client.get("any.example.com")).status).toBe(404);
+    const draining = checked.router.envoy.drain();
+    await eventually(async () => (await check()).status === 503);
+    await draining;
+  });
+
   it("goes on with the next request after what the app answers early", async () => {
     const connection = await open();
     connection.send("GET /1 HTTP/1.1", `Host: ${host}`, "", "GET /2 HTTP/1.1", `Host: ${host}`, "");

@@ -5,6 +5,7 @@ import type { Entrance } from "./entrance.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
 import { forwardedProtoFilters, trustedHops } from "./forwarded-proto.js";
 import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
+import { healthCheckFilters } from "./health-check.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
@@ -61,6 +62,7 @@ export function connectionManager(options: BootstrapOptions, entrance: Entrance)
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
       ...rareResponseHeaders(headers),
+      ...healthCheckFilters(http.healthCheckUserAgent),
       ...clientCertRuleFilters(clients?.rules ?? []),
       ...clientCertFilters(headers.forwardedClientCert, clients !== undefined, signed),
       ...forwardedProtoFilters(headers.forwardedProto, entrance, signed),

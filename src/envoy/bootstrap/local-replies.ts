@@ -2,7 +2,8 @@
 import { STATUS_CODES } from "node:http";
 import { APP_TLS_REPLIES } from "./app-tls-replies.js";
 import { type ErrorPages, pageFormat } from "./error-pages.js";
-import { all, any, CACHED_SHORTLY, expression, flags, NEVER_CACHED, type Reply } from "./reply.js";
+import { healthReplies } from "./health-check.js";
+import { all, any, CACHED_SHORTLY, expression, flags, NEVER_CACHED, type Reply, setHeader } from "./reply.js";
 
 export interface LocalReplyOptions {
   /** The answer for a route whose apps have nothing running: 503, or 404 as for a route that is not there. */
@@ -119,13 +120,14 @@ function replies({ emptyPoolStatus }: LocalReplyOptions): readonly Reply[] {
 /** @param urlHeader  of requests whose host is not the one that the client asked for: has the URL that it did ask for */
 export function localReplies(options: LocalReplyOptions, urlHeader?: string) {
   return [
+    ...healthReplies(),
     ...[...REFUSALS, ...replies(options), ...BY_ENVOY].flatMap((reply) => [
       ...options.errorPages.domains.map(({ domain, page }) => mapper(reply, page, ofDomain(domain, urlHeader))),
       mapper(reply, options.errorPages.page),
     ]),
     {
       filter: expression("response.code == 431"),
-      headers_to_add: [header("x-cf-routererror", "max-request-size-exceeded")],
+      headers_to_add: [setHeader("x-cf-routererror", "max-request-size-exceeded")],
       body_format_override: { text_format_source: { inline_string: "" } },
     },
   ];
@@ -155,13 +157,9 @@ function mapper(reply: Reply, page: string | undefined, domain?: object) {
             content_type: "text/html; charset=utf-8",
           },
     headers_to_add: Object.entries(headers).flatMap(([key, value]) =>
-      value === undefined ? [] : [header(key, value)],
+      value === undefined ? [] : [setHeader(key, value)],
     ),
   };
-}
-
-function header(key: string, value: string) {
-  return { header: { key, value }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" };
 }
 
 /** The domain and all below it, whatever the port. */

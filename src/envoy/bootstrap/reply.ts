@@ -28,3 +28,8 @@ export const expression = (text: string) => ({
 });
 export const all = (...filters: readonly object[]) => ({ and_filter: { filters } });
 export const any = (...filters: readonly object[]) => ({ or_filter: { filters } });
+
+/** For `headers_to_add`. */
+export function setHeader(key: string, value: string) {
+  return { header: { key, value }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" };
+}
