@@ -154,6 +154,24 @@ describe("the protocol", () => {
     await asterisk.until(/^HTTP\/1\.1 404 /);
   });
 
+  it("may have trailers, and so may its answer", async () => {
+    const trailing = await apps.tcp("trailing", (socket) => {
+      let got = "";
+      socket.on("data", (bytes: Buffer) => {
+        got += bytes.toString("latin1");
+        // The first request is without.
+        if (got.startsWith("GET")) socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        if (!got.endsWith("\r\n0\r\nx-sum: 7\r\n\r\n")) return;
+        socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Total\r\n\r\n");
+        socket.end("2\r\nok\r\n0\r\nX-Total: 8\r\n\r\n");
+      });
+    });
+    const connection = await open();
+    const head = ["POST / HTTP/1.1", `Host: ${trailing}`, "Transfer-Encoding: chunked", "Trailer: X-Sum", ""];
+    connection.send(...head, "2", "hi", "0", "X-Sum: 7", "");
+    expect(await connection.until(/\r\n0\r\n[^]*\r\n\r\n$/)).toMatch(/\r\n0\r\nx-total: 8\r\n\r\n$/);
+  });
+
   it("is a health check where its User-Agent is a load balancer's, and reaches no app", async () => {
     const checked = await startTestRouter({
       config: () => ({ http: { healthCheckUserAgent: "HTTP-Monitor/1.1" }, drainWaitMs: 1_000 }),

@@ -43,7 +43,7 @@ export function connectionManager(options: BootstrapOptions, entrance: Entrance)
     // Bounds the wait for routes, which Envoy has no time limit for: a request that has its route takes the route's own,
     // which is none.
     stream_idle_timeout: ON_DEMAND_TIMEOUT,
-    http_protocol_options: { accept_http_10: true, ignore_http_11_upgrade: IGNORED_UPGRADES },
+    http_protocol_options: { accept_http_10: true, enable_trailers: true, ignore_http_11_upgrade: IGNORED_UPGRADES },
     http2_protocol_options: { allow_connect: true },
     upgrade_configs: http.upgradeTypes.map((upgrade_type) => ({ upgrade_type })),
     // The app says whether it wants the body.

@@ -41,15 +41,14 @@ export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
   };
 }
 
-/** What a client says to its proxy. Envoy itself takes the others of that kind away. */
-const OF_ONE_HOP = ["proxy-authorization", "trailer"];
-
 /** For each attempt, when its endpoint is known. */
 export function upstreamHeaderMutation(options: HeaderOptions, signed: Predicate | undefined) {
   const { scopeHeader, innerHeaders, identityNamespace, forwardedProto } = options;
   const identity = (field: string) => `%UPSTREAM_METADATA(${identityNamespace}:${field})%`;
   const request_mutations = [
-    ...[scopeHeader, ...innerHeaders, "x-envoy-external-address", "x-envoy-internal", ...OF_ONE_HOP].map(remove),
+    ...[scopeHeader, ...innerHeaders, "x-envoy-external-address", "x-envoy-internal"].map(remove),
+    // What a client says to its proxy. Envoy itself takes the others of that kind away.
+    remove("proxy-authorization"),
     // An attempt before may have had an endpoint of which more is known; an empty value changes nothing.
     ...["x-cf-applicationid", "x-cf-instanceindex"].map(remove),
     append("x-cf-applicationid", identity("app_id")),
