@@ -81,7 +81,7 @@ export async function serveApi(options: ListenOptions, view: JobView): Promise<A
   return listen(server, options);
 }
 
-/** /health alone, for load balancers: nothing else of a job is for the network. Throws MESH_PORT_TAKEN. */
+/** The health alone, for load balancers: nothing else of a job is for the network. Throws MESH_PORT_TAKEN. */
 export async function serveHealthAlone(options: ListenOptions, view: Pick<JobView, "health">): Promise<ApiServer> {
   const server = fastify({ forceCloseConnections: true });
   serveHealth(server, view);
@@ -121,6 +121,10 @@ function serveHealth(server: FastifyInstance, view: Pick<JobView, "health">): vo
       .headers({ "cache-control": "private, max-age=0", expires: "0", "content-type": "text/plain; charset=utf-8" })
       .send(`${complaint ?? "ok"}\n`);
   });
+  // For whoever watches the process: it answers while the router drains, too.
+  server.get("/is-process-alive-do-not-use-for-loadbalancing", async (_request, reply) =>
+    reply.type("text/plain; charset=utf-8").send("ok\n"),
+  );
 }
 
 function serveRest(server: FastifyInstance, view: JobView): void {

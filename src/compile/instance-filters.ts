@@ -43,10 +43,17 @@ const RETRY_REPEATABLE = "reset";
 const HEX = "[0-9a-f]";
 const GUID = `^(${[8, 4, 4, 4, 12].map((digits) => HEX.repeat(digits)).join("%-")})`;
 
+/** Browsers bind a cookie to its host whose name has that prefix. */
+const isSession = (cookieNames: readonly string[]) => `
+local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
+local function is_session(name)
+  return name ~= nil and (SESSIONS[name] or SESSIONS[string.match(name, "^__Host%-(.*)$") or ""])
+end`;
+
 /** For requests with the cookie, or with one of the headers of REQUEST_HEADERS. */
 export function instanceLua({ cookieNames, authNegotiate }: StickySessions): string {
   return `
-local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
+${isSession(cookieNames)}
 local GUID = "${GUID}"
 
 -- The bootstrap makes a whole answer of it, as of the router's other errors.
@@ -90,7 +97,7 @@ local function session_of(headers)
   for pair in string.gmatch(text, "[^;]+") do
     local name, value = string.match(pair, "^%s*([^=%s]+)%s*=%s*\\"?([^\\"]*)")
     if name == "${STICKY_COOKIE}" then instance = instance or string.match(value, "^(.-)%s*$") end
-    if SESSIONS[name] then has_session = true end
+    if is_session(name) then has_session = true end
   end
   ${
     authNegotiate
@@ -174,7 +181,7 @@ end
 /** For answers that make a session, and for those to requests that had one. */
 export function stickyCookieLua({ cookieNames, secureCookies, authNegotiate }: StickySessions): string {
   return `
-local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
+${isSession(cookieNames)}
 local SAME_SITE = { lax = "Lax", strict = "Strict", none = "None" }
 
 local function attributes_of(cookie)
@@ -218,7 +225,7 @@ function envoy_on_response(handle)
     local cookie = headers:getAtIndex("set-cookie", place)
     local name = string.match(cookie, "^%s*([^=;%s]+)%s*=")
     if name == "${STICKY_COOKIE}" then return end
-    if not is_negotiated and of == nil and SESSIONS[name] then
+    if not is_negotiated and of == nil and is_session(name) then
       is_wanted = true
       of = attributes_of(cookie)
     end

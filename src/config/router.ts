@@ -49,7 +49,7 @@ export const RouterSchema = z.strictObject({
     .strictObject({
       listenAddress: address.default("0.0.0.0").describe("address of the health listener"),
       port: port.describe(
-        "GET /health here: 200 while requests should come, 503 before and after; nothing else is served",
+        "GET /health here: 200 while requests should come, 503 before and after; nothing else of the router is served",
       ),
     })
     .optional()

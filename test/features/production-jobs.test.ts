@@ -117,6 +117,7 @@ describe("cf-mesh router", () => {
     process.kill("SIGTERM");
     const askedMs = Date.now();
     await eventually(async () => (await get(ports.health, "/health")).body === "draining\n");
+    expect((await get(ports.health, "/is-process-alive-do-not-use-for-loadbalancing")).body).toBe("ok\n");
     // Load balancers have not noticed yet.
     expect((await get(mesh.routerPort, "/")).status).toBe(404);
     await eventually(async () => {
