@@ -88,6 +88,29 @@ export async function serveHealthAlone(options: ListenOptions, view: Pick<JobVie
   return listen(server, options);
 }
 
+/** PEM texts. */
+export interface ServerIdentity {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface TlsApiServer extends ApiServer {
+  /** For connections from then on. */
+  replaceIdentity(identity: ServerIdentity): void;
+}
+
+/** serveHealthAlone by HTTPS. */
+export async function serveHealthByTls(
+  options: ListenOptions,
+  identity: ServerIdentity,
+  view: Pick<JobView, "health">,
+): Promise<TlsApiServer> {
+  const server = fastify({ forceCloseConnections: true, https: { ...identity } });
+  serveHealth(server, view);
+  const listening = await listen(server, options);
+  return { ...listening, replaceIdentity: (next) => server.server.setSecureContext(next) };
+}
+
 export interface BasicUser {
   readonly user: string;
   /** Read for each request, so that it may be replaced. */
@@ -112,8 +135,13 @@ export async function serveRoutesAlone(
   return listen(server, options);
 }
 
+type Server = Pick<FastifyInstance, "close" | "listen"> & {
+  readonly server: { address(): AddressInfo | string | null };
+  readonly get: FastifyInstance["get"];
+};
+
 /** As Gorouter answers it, so that load balancers need no other settings. */
-function serveHealth(server: FastifyInstance, view: Pick<JobView, "health">): void {
+function serveHealth(server: Server, view: Pick<JobView, "health">): void {
   server.get("/health", async (_request, reply) => {
     const complaint = view.health();
     return reply
@@ -172,7 +200,7 @@ function isSame(one: string, other: string): boolean {
   return timingSafeEqual(digest(one), digest(other));
 }
 
-async function listen(server: FastifyInstance, { host, port, key }: ListenOptions): Promise<ApiServer> {
+async function listen(server: Server, { host, port, key }: ListenOptions): Promise<ApiServer> {
   try {
     await server.listen({ host, port });
   } catch (error) {
