@@ -81,11 +81,34 @@ export async function serveApi(options: ListenOptions, view: JobView): Promise<A
   return listen(server, options);
 }
 
-/** /health alone, for load balancers: nothing else of a job is for the network. Throws MESH_PORT_TAKEN. */
+/** The health alone, for load balancers: nothing else of a job is for the network. Throws MESH_PORT_TAKEN. */
 export async function serveHealthAlone(options: ListenOptions, view: Pick<JobView, "health">): Promise<ApiServer> {
   const server = fastify({ forceCloseConnections: true });
   serveHealth(server, view);
   return listen(server, options);
+}
+
+/** PEM texts. */
+export interface ServerIdentity {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface TlsApiServer extends ApiServer {
+  /** For connections from then on. */
+  replaceIdentity(identity: ServerIdentity): void;
+}
+
+/** serveHealthAlone by HTTPS. */
+export async function serveHealthByTls(
+  options: ListenOptions,
+  identity: ServerIdentity,
+  view: Pick<JobView, "health">,
+): Promise<TlsApiServer> {
+  const server = fastify({ forceCloseConnections: true, https: { ...identity } });
+  serveHealth(server, view);
+  const listening = await listen(server, options);
+  return { ...listening, replaceIdentity: (next) => server.server.setSecureContext(next) };
 }
 
 export interface BasicUser {
@@ -112,8 +135,13 @@ export async function serveRoutesAlone(
   return listen(server, options);
 }
 
+type Server = Pick<FastifyInstance, "close" | "listen"> & {
+  readonly server: { address(): AddressInfo | string | null };
+  readonly get: FastifyInstance["get"];
+};
+
 /** As Gorouter answers it, so that load balancers need no other settings. */
-function serveHealth(server: FastifyInstance, view: Pick<JobView, "health">): void {
+function serveHealth(server: Server, view: Pick<JobView, "health">): void {
   server.get("/health", async (_request, reply) => {
     const complaint = view.health();
     return reply
@@ -121,6 +149,10 @@ function serveHealth(server: FastifyInstance, view: Pick<JobView, "health">): vo
       .headers({ "cache-control": "private, max-age=0", expires: "0", "content-type": "text/plain; charset=utf-8" })
       .send(`${complaint ?? "ok"}\n`);
   });
+  // For whoever watches the process: it answers while the router drains, too.
+  server.get("/is-process-alive-do-not-use-for-loadbalancing", async (_request, reply) =>
+    reply.type("text/plain; charset=utf-8").send("ok\n"),
+  );
 }
 
 function serveRest(server: FastifyInstance, view: JobView): void {
@@ -168,7 +200,7 @@ function isSame(one: string, other: string): boolean {
   return timingSafeEqual(digest(one), digest(other));
 }
 
-async function listen(server: FastifyInstance, { host, port, key }: ListenOptions): Promise<ApiServer> {
+async function listen(server: Server, { host, port, key }: ListenOptions): Promise<ApiServer> {
   try {
     await server.listen({ host, port });
   } catch (error) {

@@ -1,14 +1,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pino } from "pino";
-import {
-  type ApiServer,
-  type JobView,
-  serveApi,
-  serveApiOnSocket,
-  serveHealthAlone,
-  serveRoutesAlone,
-} from "../api/job-api.js";
+import { type ApiServer, type JobView, serveApi, serveApiOnSocket, serveRoutesAlone } from "../api/job-api.js";
 import { keysThatNeedRestart } from "../config/changes.js";
 import { type Config, readConfig, requireFiles, type Section } from "../config/config.js";
 import type { RoutesDumpConfig } from "../config/router-access-log.js";
@@ -16,6 +9,7 @@ import { jobView } from "../jobs/job-view.js";
 import { type Mesh, startMesh } from "../jobs/up.js";
 import { asError } from "../lib/errors.js";
 import { createLogger } from "../lib/logger.js";
+import { type HealthListeners, serveHealth } from "./health-listeners.js";
 import { packageVersion } from "./package-version.js";
 import { onReloadSignal } from "./reload-signal.js";
 import { stopSignal } from "./stop-signals.js";
@@ -37,6 +31,7 @@ export async function runJob(
   let mesh: Mesh | undefined;
   const view = jobView(version, () => mesh);
   const servers: ApiServer[] = [];
+  let health: HealthListeners | undefined;
   try {
     if (config.router) {
       // The run directory comes first: its socket keeps a second job out of it.
@@ -45,7 +40,7 @@ export async function runJob(
     }
     if (config.api) servers.push(await serveApi({ ...listener(config.api), key: "api.port" }, view));
     if (config.router?.health) {
-      servers.push(await serveHealthAlone({ ...listener(config.router.health), key: "router.health.port" }, view));
+      health = await serveHealth(config.router.health, view, logger);
     }
     if (config.router?.routes) servers.push(await serveRoutes(config.router.routes, view));
     mesh = await startMesh(config, logger, name);
@@ -55,7 +50,7 @@ export async function runJob(
     await mesh.stop();
     logger.info({ job: name }, "stopped");
   } finally {
-    await Promise.all(servers.map((server) => server.close()));
+    await Promise.all([health?.close(), ...servers.map((server) => server.close())]);
   }
 
   async function reload(): Promise<void> {
@@ -70,6 +65,7 @@ export async function runJob(
     }
     mesh?.router?.reopenAccessLog();
     await mesh?.reloadCredentials();
+    await health?.reload();
   }
 }
 

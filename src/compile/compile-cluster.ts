@@ -80,7 +80,7 @@ function protocolOptionsOf(connections: BackendConnections): Readonly<Record<Ups
     ),
   });
   const made = {
-    http1: options({ case: "httpProtocolOptions", value: {} }),
+    http1: options({ case: "httpProtocolOptions", value: { enableTrailers: true } }),
     http2: options({ case: "http2ProtocolOptions", value: {} }),
   };
   protocolOptions.set(connections, made);

@@ -82,7 +82,7 @@ function restricted({ path }: PathRoute): RdsRoute {
     { pathSpecifier: pathSpecifierOf(path), caseSensitive: false },
     {
       status: 403,
-      text: "403 Forbidden: Route policies are not supported by this router.",
+      message: "Route policies are not supported by this router.",
       routerError: "route_policies_unsupported",
     },
   );

@@ -1,4 +1,4 @@
-/** Routes that answer in the app's place. */
+/** Routes that answer in the app's place. The bootstrap makes a whole answer of what they say, as of the router's other errors. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { HeaderValueOption_HeaderAppendAction } from "../gen/envoy/config/core/v3/base_pb.js";
 import {
@@ -9,8 +9,7 @@ import {
 
 export interface DirectReply {
   readonly status: number;
-  /** "403 Forbidden: ...", without a line's end. */
-  readonly text: string;
+  readonly message: string;
   /** For X-Cf-RouterError. */
   readonly routerError: string;
 }
@@ -19,21 +18,16 @@ export interface DirectReply {
 export function directReply(
   name: string,
   match: MessageInitShape<typeof RouteMatchSchema>,
-  { status, text, routerError }: DirectReply,
+  { status, message, routerError }: DirectReply,
 ): RdsRoute {
   return create(RouteSchema, {
     name,
     match,
     action: {
       case: "directResponse",
-      value: { status, body: { specifier: { case: "inlineString", value: `${text}\n` } } },
+      value: { status, body: { specifier: { case: "inlineString", value: message } } },
     },
-    responseHeadersToAdd: [
-      replacedHeader("x-cf-routererror", routerError),
-      replacedHeader("content-type", "text/plain; charset=utf-8"),
-      replacedHeader("x-content-type-options", "nosniff"),
-      replacedHeader("cache-control", "no-cache, no-store"),
-    ],
+    responseHeadersToAdd: [replacedHeader("x-cf-routererror", routerError)],
   });
 }
 

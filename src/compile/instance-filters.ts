@@ -50,21 +50,22 @@ local function metadata_of(handle, key)
 end
 `;
 
+/** Browsers bind a cookie to its host whose name has that prefix. */
+const isSession = (cookieNames: readonly string[]) => `
+local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
+local function is_session(name)
+  return name ~= nil and (SESSIONS[name] or SESSIONS[string.match(name, "^__Host%-(.*)$") or ""])
+end`;
+
 /** For requests with the cookie, or with one of the headers of REQUEST_HEADERS. */
 export function instanceLua({ cookieNames, authNegotiate }: StickySessions): string {
   return `
-local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
+${isSession(cookieNames)}
 local GUID = "${GUID}"
-${METADATA_OF}local NO_CACHE = "no-cache, no-store"
-
-local function refuse(handle, status, router_error, cache_control, message)
-  handle:respond({
-    [":status"] = status,
-    ["content-type"] = "text/plain; charset=utf-8",
-    ["${ROUTER_ERROR_HEADER}"] = router_error,
-    ["x-content-type-options"] = "nosniff",
-    ["cache-control"] = cache_control,
-  }, message .. "\\n")
+${METADATA_OF}
+-- The bootstrap makes a whole answer of it, as of the router's other errors.
+local function refuse(handle, status, router_error, message)
+  handle:respond({ [":status"] = status, ["${ROUTER_ERROR_HEADER}"] = router_error }, message)
 end
 
 -- An entry is an address, and where the route has several clusters "|" and one of them.
@@ -103,7 +104,7 @@ local function session_of(headers)
   for pair in string.gmatch(text, "[^;]+") do
     local name, value = string.match(pair, "^%s*([^=%s]+)%s*=%s*\\"?([^\\"]*)")
     if name == "${STICKY_COOKIE}" then instance = instance or string.match(value, "^(.-)%s*$") end
-    if SESSIONS[name] then has_session = true end
+    if is_session(name) then has_session = true end
   end
   ${
     authNegotiate
@@ -120,13 +121,13 @@ local function address_app_instance(handle, headers, instances)
   if asked == nil or asked == "" then return false end
   local guid, index = string.match(asked, GUID .. ":(%d+)$")
   if guid == nil then
-    refuse(handle, "400", "invalid_cf_app_instance_header", NO_CACHE, "400 Bad Request: Invalid X-CF-App-Instance Header")
+    refuse(handle, "400", "invalid_cf_app_instance_header", "Invalid X-CF-App-Instance Header")
     return true
   end
   headers:remove("x-cf-app-instance")
   local entry = find_by_owner(instances, "^@(%S+)", guid, index)
   if entry == nil then
-    refuse(handle, "400", "unknown_route", NO_CACHE, "400 Bad Request: Requested instance ('" .. index ..
+    refuse(handle, "400", "unknown_route", "Requested instance ('" .. index ..
       "') with guid ('" .. guid .. "') does not exist for route ('" .. headers:get(":authority") .. "')")
     return true
   end
@@ -141,14 +142,14 @@ local function address_process_instance(handle, headers, instances)
   local guid, rest = string.match(asked, GUID .. "(.*)$")
   local index = rest and string.match(rest, "^:(%d+)$")
   if guid == nil or (rest ~= "" and index == nil) then
-    refuse(handle, "400", "invalid_cf_process_instance_header", NO_CACHE,
-      "400 Bad Request: Invalid X-CF-Process-Instance Header")
+    refuse(handle, "400", "invalid_cf_process_instance_header",
+      "Invalid X-CF-Process-Instance Header")
     return true
   end
   local entry = find_by_owner(instances, "^@%S+ (%S+)", guid, index)
   if entry == nil then
     local number = index and " ('" .. index .. "')" or ""
-    refuse(handle, "400", "unknown_route", NO_CACHE, "400 Bad Request: Requested instance" .. number ..
+    refuse(handle, "400", "unknown_route", "Requested instance" .. number ..
       " with process guid ('" .. guid .. "') does not exist for route ('" .. headers:get(":authority") .. "')")
     return true
   end
@@ -177,8 +178,8 @@ function envoy_on_request(handle)
     choose(handle, entry, must_stick)
     if must_stick then headers:replace("x-envoy-max-retries", "0") end
   elseif must_stick then
-    refuse(handle, "502", "endpoint_failure (No endpoints available)", NO_CACHE,
-      "502 Bad Gateway: Registered endpoint failed to handle the request.")
+    refuse(handle, "502", "endpoint_failure (No endpoints available)",
+      "Registered endpoint failed to handle the request.")
   end
 end
 `;
@@ -187,7 +188,7 @@ end
 /** For answers that make a session, and for those to requests that had one. */
 export function stickyCookieLua({ cookieNames, secureCookies, authNegotiate }: StickySessions): string {
   return `
-local SESSIONS = { ${cookieNames.map((name) => `["${name}"] = true`).join(", ")} }
+${isSession(cookieNames)}
 ${METADATA_OF}local SAME_SITE = { lax = "Lax", strict = "Strict", none = "None" }
 
 local function attributes_of(cookie)
@@ -233,7 +234,7 @@ function envoy_on_response(handle)
     local cookie = headers:getAtIndex("set-cookie", place)
     local name = string.match(cookie, "^%s*([^=;%s]+)%s*=")
     if name == "${STICKY_COOKIE}" then return end
-    if not is_negotiated and of == nil and SESSIONS[name] then
+    if not is_negotiated and of == nil and is_session(name) then
       is_wanted = true
       of = attributes_of(cookie)
     end

@@ -33,20 +33,16 @@ function routeServiceRoutes(
 ): readonly RdsRoute[] {
   const name = path === "" ? "/" : path;
   const match = { pathSpecifier: pathSpecifierOf(path), caseSensitive: false };
-  const refuse = (status: number, text: string, headers: typeof WEB_SOCKET = []) =>
-    directReply(name, { ...match, headers }, { status, text, routerError: "route_service_unsupported" });
+  const refuse = (status: number, message: string, headers: typeof WEB_SOCKET = []) =>
+    directReply(name, { ...match, headers }, { status, message, routerError: "route_service_unsupported" });
   if (options.routeServiceCluster === undefined) {
-    return [refuse(502, "502 Bad Gateway: Support for route services is disabled.")];
+    return [refuse(502, "Support for route services is disabled.")];
   }
   if (!URL.canParse(routeServiceUrl) || new URL(routeServiceUrl).protocol !== "https:") {
-    return [refuse(500, "500 Internal Server Error: Route service request failed.")];
+    return [refuse(500, "Route service request failed.")];
   }
   return [
-    refuse(
-      503,
-      "503 Service Unavailable: Websocket requests are not supported for routes bound to Route Services.",
-      WEB_SOCKET,
-    ),
+    refuse(503, "Websocket requests are not supported for routes bound to Route Services.", WEB_SOCKET),
     create(RouteSchema, {
       name,
       match: { ...match, dynamicMetadata: [HAS_NOT_BEEN_THERE] },

@@ -36,7 +36,10 @@ export const AccessLogSchema = z
       .describe("of the query of GET requests: keep it, leave it out, or write its SHA-1 instead"),
     hideForwardedFor: z.boolean().default(false).describe("leave X-Forwarded-For out"),
     hideSourceIp: z.boolean().default(false).describe("leave the client's address out"),
-    extraHeaders: z.array(headerName).default([]).describe("request headers that lines end with"),
+    extraHeaders: z
+      .array(headerName)
+      .default([])
+      .describe("request headers that lines end with; those of http.traceHeaders follow them"),
     extraFields: z
       .array(
         z.enum([

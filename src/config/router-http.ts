@@ -96,6 +96,13 @@ export const HttpSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe("connections may begin with a PROXY header, which tells the client's address (enable_proxy)"),
+  healthCheckUserAgent: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "requests of this User-Agent are load balancers' health checks and reach no app (healthcheck_user_agent, which is HTTP-Monitor/1.1 by default); default: none is",
+    ),
   upgradeTypes: z
     .array(headerName)
     .default(["websocket"])

@@ -49,8 +49,16 @@ export const RouterSchema = z.strictObject({
     .strictObject({
       listenAddress: address.default("0.0.0.0").describe("address of the health listener"),
       port: port.describe(
-        "GET /health here: 200 while requests should come, 503 before and after; nothing else is served",
+        "GET /health here: 200 while requests should come, 503 before and after; nothing else of the router is served",
       ),
+      tls: z
+        .strictObject({
+          port: port.describe("the same by HTTPS here"),
+          certificateFile: file.describe("the health listener's certificate, in PEM"),
+          keyFile: file.describe("its key, in PEM"),
+        })
+        .optional()
+        .describe("the health listener by HTTPS, besides the other (status.tls)"),
     })
     .optional()
     .describe("where load balancers ask whether to send requests"),

@@ -13,7 +13,7 @@ type HttpParts = Pick<
 export function httpOptions(config: HttpConfig, errorPages: ErrorPages): HttpParts {
   const { emptyPoolStatus, forwardedClientCert, forwardedProto, responses, spans, traceHeaders, traceKey } = config;
   return {
-    http: config,
+    http: { ...config, healthCheckUserAgent: config.healthCheckUserAgent },
     headers: {
       scopeHeader: SCOPE_HEADER,
       innerHeaders: [CLUSTER_HEADER],

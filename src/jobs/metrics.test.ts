@@ -12,7 +12,7 @@ it("messages of NATS are counted by Gorouter's names", async () => {
         state: "following",
         lastSyncMs: 0,
         lastError: undefined,
-        messages: { registered: 7, unregistered: 2, pruned: 1 },
+        messages: { registered: 7, unregistered: 2, pruned: 1, waiting: 3, dropped: 4 },
       },
     ],
     credentials: { replacedCount: 0, refused: [], certificateEndsMs: {} },
@@ -21,4 +21,6 @@ it("messages of NATS are counted by Gorouter's names", async () => {
   expect(text).toContain('registry_message{component="",action=""} 7');
   expect(text).toContain('unregistry_message{component=""} 2');
   expect(text).toContain("routes_pruned 1");
+  expect(text).toContain("buffered_messages 3");
+  expect(text).toContain("total_dropped_messages 4");
 });

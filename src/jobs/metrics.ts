@@ -59,6 +59,21 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
   );
   measureMessages("unregistry_message", "number of unregister messages", { component: "" }, "unregistered");
   measureMessages("routes_pruned", "number of pruned routes", {}, "pruned");
+  /** What Gorouter says of its subscription: here the program takes each message at once, and has endpoints wait, or refuses them. */
+  function measureWaiting(name: string, help: string, read: keyof MessageCounts) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const { messages } of status()?.sources ?? []) if (messages) this.inc(messages[read]);
+      },
+    });
+  }
+
+  measureWaiting("buffered_messages", "number of endpoints of NATS that are not in the log yet", "waiting");
+  measureWaiting("total_dropped_messages", "number of endpoints of NATS that were too many", "dropped");
   measure("build_info", "1, with the version of the program", ["version"], (_, set) => set(1, { version }));
   measure("source_state", "1 for the state that a source is in", ["source", "state"], ({ sources }, set) => {
     for (const { name, state } of sources) {

@@ -1,5 +1,4 @@
 /** Answers Envoy's questions about requests that go to a route service, or come back from one: it has the secret. */
-import { STATUS_CODES } from "node:http";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
@@ -25,6 +24,7 @@ import { asError } from "../lib/errors.js";
 import { listenOnSocket } from "../lib/listen-on-socket.js";
 import type { Logger } from "../lib/logger.js";
 import type { RoutingTable } from "../model/routing-table.js";
+import { type Arrival, forwardedHeaders, type ForwardedHeaderModes } from "../route-services/forwarded-headers.js";
 import { checkReturned, type Refusal, type RequestTarget, type Rules, send } from "../route-services/protocol.js";
 import {
   deriveKey,
@@ -44,7 +44,12 @@ export interface RouteServices {
 }
 
 const CHECK = `/${Authorization.typeName}/${Authorization.method.check.name}`;
-const DIRECTION = { key: "cf-mesh-direction", outbound: "outbound", returning: "returning" } as const;
+const DIRECTION = {
+  key: "cf-mesh-direction",
+  outbound: "outbound",
+  returning: "returning",
+  returningByTls: "returning-by-tls",
+} as const;
 /** What the first turn through Envoy wrote as if the cluster for route services were an app. */
 const APP_HEADERS = ["x-cf-instanceid", "x-cf-instanceindex", "x-cf-applicationid"];
 
@@ -55,7 +60,7 @@ const APP_HEADERS = ["x-cf-instanceid", "x-cf-instanceindex", "x-cf-applicationi
  * Throws   MESH_CONFIG_INVALID when a file can't be used; what the system says when the socket can't be made.
  */
 export async function startRouteServices(
-  { routeServices: config, runDirectory }: Pick<RouterConfig, "routeServices" | "runDirectory">,
+  { routeServices: config, runDirectory, http }: Pick<RouterConfig, "http" | "routeServices" | "runDirectory">,
   table: RoutingTable,
   credentials: Credentials,
   logger: Logger,
@@ -78,9 +83,10 @@ export async function startRouteServices(
     logger,
   );
   if (!ca) throw new Error("a secret was followed, and there is none");
+  const modes = { clientCert: http.forwardedClientCert, proto: http.forwardedProto };
   const checkSocketPath = join(runDirectory, "route-services.sock");
   const server = await serveChecks(checkSocketPath, logger, (request, direction) =>
-    answer(request, direction, rulesOf(config, keys(), table)),
+    answer(request, direction, rulesOf(config, keys(), table), modes),
   );
   return {
     options: {
@@ -90,6 +96,7 @@ export async function startRouteServices(
       cluster: ROUTE_SERVICE_CLUSTER,
       ca,
       signatureHeader: SIGNATURE_HEADER,
+      forwardedUrlHeader: FORWARDED_URL_HEADER,
       checkedHeaders: [...PROOF_HEADERS, ROUTE_SERVICE_HEADER],
       direction: DIRECTION,
       internalMark: { filter: ROUTE_SERVICE_FILTER, key: ROUTE_SERVICE_METADATA.isInternal },
@@ -138,7 +145,12 @@ async function serveChecks(
   return server;
 }
 
-function answer({ attributes }: CheckRequest, direction: string, rules: Rules): CheckResponse {
+function answer(
+  { attributes }: CheckRequest,
+  direction: string,
+  rules: Rules,
+  modes: ForwardedHeaderModes,
+): CheckResponse {
   const http = attributes?.request?.http;
   if (!http) throw new Error("Envoy asked about no request");
   const target = { host: http.host, path: http.path };
@@ -146,17 +158,26 @@ function answer({ attributes }: CheckRequest, direction: string, rules: Rules): 
   const headers = {
     signature: http.headers[SIGNATURE_HEADER] ?? "",
     metadata: http.headers[METADATA_HEADER] ?? "",
+    forwardedUrl: http.headers[FORWARDED_URL_HEADER] ?? "",
   };
-  const verdict = checkReturned(target, headers, rules, Date.now());
-  switch (verdict.kind) {
-    case "passed":
-      return allowed({}, {});
-    case "arrived":
-      // Envoy looks for the route again when a header changed.
-      return allowed({ headersToRemove: [ROUTE_SERVICE_HEADER] }, { [ROUTE_SERVICE_METADATA.hasBeenThere]: true });
-    case "refused":
-      return refused(verdict);
-  }
+  const returned = checkReturned(target, headers, rules, Date.now());
+  if (returned.kind === "refused") return refused(returned);
+  const arrival: Arrival = {
+    isTls: direction === DIRECTION.returningByTls,
+    clientCert: derOf(attributes.source?.certificate ?? ""),
+  };
+  const { set, remove } = forwardedHeaders(returned, arrival, modes);
+  const changes = { headers: headersOf(set), headersToRemove: [...remove] };
+  if (returned.kind === "passed") return allowed(changes, {});
+  // Envoy looks for the route again when a header changed.
+  changes.headersToRemove.push(ROUTE_SERVICE_HEADER);
+  return allowed(changes, { [ROUTE_SERVICE_METADATA.hasBeenThere]: true });
+}
+
+/** Base64 of a certificate that Envoy tells as PEM, with the characters of a URL; undefined for none. */
+function derOf(certificate: string): string | undefined {
+  if (certificate === "") return undefined;
+  return decodeURIComponent(certificate).replace(/-----[^-]+-----|\s/g, "");
 }
 
 function outbound(target: RequestTarget, serviceUrl: string, rules: Rules): CheckResponse {
@@ -172,11 +193,16 @@ function outbound(target: RequestTarget, serviceUrl: string, rules: Rules): Chec
   };
   return allowed(
     {
-      headers: Object.entries(headers).map(([key, value]) => ({ header: { key, value } })),
+      headers: headersOf(headers),
       headersToRemove: [ROUTE_SERVICE_HEADER, ...APP_HEADERS],
     },
     { [ROUTE_SERVICE_METADATA.isInternal]: sent.isInternal },
   );
+}
+
+/** Each takes the place of one that is there. */
+function headersOf(headers: Readonly<Record<string, string>>) {
+  return Object.entries(headers).map(([key, value]) => ({ header: { key, value } }));
 }
 
 type Response = NonNullable<MessageInitShape<typeof CheckResponseSchema>["httpResponse"]>;
@@ -193,20 +219,15 @@ function allowed(value: Changes, dynamicMetadata: Record<string, boolean>): Chec
 const STATUS = { 400: StatusCode.BadRequest, 502: StatusCode.BadGateway, 504: StatusCode.GatewayTimeout } as const;
 
 function refused({ status: code, routerError, message }: Refusal): CheckResponse {
-  const headers = {
-    "x-cf-routererror": routerError,
-    "content-type": "text/plain; charset=utf-8",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-cache, no-store",
-  };
   return create(CheckResponseSchema, {
     status: { code: status.PERMISSION_DENIED },
     httpResponse: {
       case: "deniedResponse",
       value: {
         status: { code: STATUS[code] },
-        headers: Object.entries(headers).map(([key, value]) => ({ header: { key, value } })),
-        body: `${code} ${STATUS_CODES[code] ?? ""}: ${message}\n`,
+        headers: headersOf({ "x-cf-routererror": routerError }),
+        // The bootstrap makes a whole answer of it, as of the router's other errors.
+        body: message,
       },
     },
   });

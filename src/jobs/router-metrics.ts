@@ -1,6 +1,6 @@
 /** What a router measures beyond what all jobs do: its requests and its routing table, by Gorouter's names. */
 import { readdir } from "node:fs/promises";
-import { Gauge, Registry } from "prom-client";
+import { Gauge, Histogram, Registry } from "prom-client";
 import type { RequestMetricsConfig } from "../config/router-access-log.js";
 import type { EnvoyAdmin } from "../envoy/admin.js";
 import { systemClock } from "../lib/clock.js";
@@ -22,9 +22,15 @@ export interface MeasuredRouter {
 export interface RouterMetrics {
   /** Counts a request. */
   readonly count: RequestMeter;
+  /** An endpoint has come that runs since this Unix time in nanoseconds; 0: nobody said it. */
+  readonly countEndpoint: (sinceNs: bigint) => void;
   /** In Prometheus' text format. */
   text(): Promise<string>;
 }
+
+/** Those of Gorouter's config/config.go: so small that they tell nothing but that nothing is that fast. */
+const REGISTRATION_MS_BUCKETS = [0.1, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4];
+const NS_PER_MS = 1e6;
 
 /** Those that found no place to wait, and those that the agent did not take in time or at all. */
 const DROPPED = "access_logs.open_telemetry_access_log.logs_dropped";
@@ -33,6 +39,18 @@ const DROPPED = "access_logs.open_telemetry_access_log.logs_dropped";
 export function routerMetrics(config: RequestMetricsConfig, router: () => MeasuredRouter | undefined): RouterMetrics {
   const registry = new Registry();
   const count: RequestMeter = config.enabled ? requestMetrics(registry, config, systemClock) : () => undefined;
+
+  const registrationLatency = new Histogram({
+    name: "route_registration_latency",
+    help: "route registration latency in ms",
+    buckets: REGISTRATION_MS_BUCKETS,
+    registers: [registry],
+  });
+  const countEndpoint = (sinceNs: bigint) => {
+    if (sinceNs <= 0n) return;
+    // Clocks of cells are never quite the router's.
+    registrationLatency.observe(Math.max(0, Date.now() - Number(sinceNs) / NS_PER_MS));
+  };
 
   function measure(
     name: string,
@@ -82,7 +100,7 @@ export function routerMetrics(config: RequestMetricsConfig, router: () => Measur
       if (stats) set(stats.get(DROPPED) ?? 0, { where: "envoy" });
     },
   );
-  return { count, text: () => registry.metrics() };
+  return { count, countEndpoint, text: () => registry.metrics() };
 }
 
 /** undefined where the system does not tell. */

@@ -2,6 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { loggedHeaders } from "../access-log/logged-headers.js";
 import { SEARCH_STEPS } from "../compile/filters.js";
 import { CLUSTER_STAT_NAME, ROUTE_SERVICE_CLUSTER, SEARCH_FILTER } from "../compile/names.js";
 import type { RouterConfig } from "../config/router.js";
@@ -113,12 +114,6 @@ export async function startRouter(
   let isReady = false;
   let isDraining = false;
   let failureCount = 0;
-  const feed = feedTable(table, mirror ?? log, ending.signal, logger, (groups) => {
-    resources.invalidate(groups);
-    appLog?.moved(groups);
-    xds?.changed(groups);
-  });
-
   const metrics = routerMetrics(
     config.requestMetrics,
     () =>
@@ -130,6 +125,18 @@ export async function startRouter(
         admin: running.admin,
         requestLog: requestLog?.status,
       },
+  );
+  const feed = feedTable(
+    table,
+    mirror ?? log,
+    ending.signal,
+    logger,
+    (groups) => {
+      resources.invalidate(groups);
+      appLog?.moved(groups);
+      xds?.changed(groups);
+    },
+    metrics.countEndpoint,
   );
 
   async function end(): Promise<void> {
@@ -152,7 +159,10 @@ export async function startRouter(
     if (config.accessLog || config.requestMetrics.enabled) {
       requestLog = await startAccessLog({
         socketPath: join(config.runDirectory, "log.sock"),
-        config: config.accessLog,
+        config: config.accessLog && {
+          ...config.accessLog,
+          extraHeaders: loggedHeaders(config.accessLog.extraHeaders, config.http.traceHeaders),
+        },
         appLog,
         onRecord: metrics.count,
         proxyProtocol: config.http.proxyProtocol,

@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { asError } from "../lib/errors.js";
 import type { Logger } from "../lib/logger.js";
 import type { LogBatch, MeshLog } from "../log/log.js";
-import type { RouteProblem, RoutingTable } from "../model/routing-table.js";
+import type { EndpointListener, RouteProblem, RoutingTable } from "../model/routing-table.js";
 
 /** Pause before a log that failed is followed again. */
 const RETRY_MS = 1_000;
@@ -22,13 +22,18 @@ export interface TableFeed {
   readonly ended: Promise<void>;
 }
 
-/** Keeps a routing table as the log says, and tells which groups of hosts moved. A log that fails is tried again. */
+/**
+ * Keeps a routing table as the log says, and tells which groups of hosts moved. A log that fails is tried again.
+ *
+ * @param onAdded  told of each endpoint that comes while the log is followed, not of those that were there before
+ */
 export function feedTable(
   table: RoutingTable,
   log: Pick<MeshLog, "follow">,
   signal: AbortSignal,
   logger: Logger,
   onMoved: (groups: ReadonlySet<string>) => void,
+  onAdded?: EndpointListener,
 ): TableFeed {
   let sequence = 0;
   /** While the log is told from its start: the keys that came up. */
@@ -63,7 +68,8 @@ export function feedTable(
     const last = entries.at(-1)?.sequence;
     if (seen) seenSequence = last ?? seenSequence;
     else sequence = last ?? sequence;
-    for (const group of table.apply(entries)) untold.add(group);
+    const isFollowing = isComplete && !seen;
+    for (const group of table.apply(entries, isFollowing ? onAdded : undefined)) untold.add(group);
     if (isComplete) for (const { key } of entries) tellProblems(table.problems(key));
     if (seen && caughtUp) {
       const current = seen;

@@ -106,6 +106,9 @@ export interface TableOptions {
 /** Key spaces of routes, the one that wins first; registrations come after them. */
 const PRECEDENCE = [KEY_SPACES.cloudControllerRoutes, KEY_SPACES.copilotRoutes, KEY_SPACES.diegoRoutes];
 
+/** Unix time in nanoseconds; 0 where nobody said it. */
+export type EndpointListener = (sinceNs: bigint) => void;
+
 export class RoutingTable {
   readonly #dialsTls: boolean;
   readonly #sharding: Sharding;
@@ -136,14 +139,16 @@ export class RoutingTable {
   /**
    * Takes entries over; those of key spaces that it does not know, a newer writer's, it passes over. Returns the groups
    * whose routes or endpoints may have moved.
+   *
+   * @param onAdded  told of each endpoint of a route that was not there before: since when it runs
    */
-  apply(entries: Iterable<TableEntry>): ReadonlySet<string> {
+  apply(entries: Iterable<TableEntry>, onAdded?: EndpointListener): ReadonlySet<string> {
     const moved = new Set<string>();
     for (const entry of entries) {
       const { key } = entry;
       if (PRECEDENCE.some((keySpace) => key.startsWith(keySpace))) this.#applyRoute(entry, moved);
-      else if (key.startsWith(KEY_SPACES.natsRegistrations)) this.#applyRegistration(entry, moved);
-      else if (key.startsWith(KEY_SPACES.diegoProcesses)) this.#applyProcess(entry, moved);
+      else if (key.startsWith(KEY_SPACES.natsRegistrations)) this.#applyRegistration(entry, moved, onAdded);
+      else if (key.startsWith(KEY_SPACES.diegoProcesses)) this.#applyProcess(entry, moved, onAdded);
       else if (key.startsWith(KEY_SPACES.copilotAssociations)) this.#applyAssociation(entry, moved);
     }
     return moved;
@@ -371,7 +376,7 @@ export class RoutingTable {
     }
   }
 
-  #applyRegistration({ key, value }: TableEntry, moved: Set<string>): void {
+  #applyRegistration({ key, value }: TableEntry, moved: Set<string>, onAdded?: EndpointListener): void {
     const packed = value && pack(value);
     const stored = this.#registrations.get(key);
     if (packed === stored) return;
@@ -389,14 +394,30 @@ export class RoutingTable {
       this.#places.addRegistration(placeOf(after.host, after.path), key);
       if (after.processGuid !== "") this.#registrationsByProcess.add(after.processGuid, key);
       this.#moveByRegistration(after, moved);
+      // Diego tells of those whose process it knows.
+      if (onAdded && stored === undefined && !this.#processes.has(after.processGuid)) {
+        onAdded(decodeRegistration(value).updatedAtNs);
+      }
     }
   }
 
-  #applyProcess({ key, value }: TableEntry, moved: Set<string>): void {
+  #applyProcess({ key, value }: TableEntry, moved: Set<string>, onAdded?: EndpointListener): void {
     const processGuid = lastWord(key);
+    const stored = this.#processes.get(processGuid);
     if (!replace(this.#processes, processGuid, value)) return;
+    let isRouted = false;
     for (const route of this.#deciding(processGuid)) {
-      if (!isCopilots(route.key) || this.#associations.has(processGuid)) moved.add(groupOf(hostOf(route.place)));
+      if (isCopilots(route.key) && !this.#associations.has(processGuid)) continue;
+      isRouted = true;
+      moved.add(groupOf(hostOf(route.place)));
+    }
+    if (onAdded && isRouted && value) this.#tellAdded(stored, value, onAdded);
+  }
+
+  #tellAdded(stored: string | undefined, value: Uint8Array, onAdded: EndpointListener): void {
+    const before = new Set(stored === undefined ? [] : instancesOf(unpack(stored)).map(({ guid }) => guid));
+    for (const { guid, sinceNs, isolationSegment } of instancesOf(value)) {
+      if (!before.has(guid) && isServed(this.#sharding, isolationSegment)) onAdded(sinceNs);
     }
   }
 
@@ -470,6 +491,8 @@ function held(values: ReadonlyMap<string, string>, key: string): string {
 }
 
 /** False when it was so already. */
+const instancesOf = (process: Uint8Array) => decodeProcess(process).instances;
+
 function replace(values: Map<string, string>, key: string, value: Uint8Array | undefined): boolean {
   const packed = value && pack(value);
   if (values.get(key) === packed) return false;

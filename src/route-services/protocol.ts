@@ -42,11 +42,20 @@ export interface Refusal {
 }
 
 export type Returned =
-  /** It has no signature that counts. */
-  | { readonly kind: "passed" }
+  /** It is none that its own route's service has sent on. */
+  | (Traffic & { readonly kind: "passed" })
   /** It has been to its route service. */
-  | { readonly kind: "arrived" }
+  | (Traffic & { readonly kind: "arrived" })
   | Refusal;
+
+interface Traffic {
+  /** It has all headers of a proof, and the signature is good: whichever route it was made for. */
+  readonly isServiceTraffic: boolean;
+}
+
+export interface ReturnedHeaders extends SignatureHeaders {
+  readonly forwardedUrl: string;
+}
 
 export interface Sent extends SignatureHeaders {
   readonly kind: "sent";
@@ -62,25 +71,27 @@ const EXPIRED = "Failed to validate Route Service Signature: route service reque
 
 export function checkReturned(
   request: RequestTarget,
-  headers: SignatureHeaders,
+  headers: ReturnedHeaders,
   { keys, timeoutMs, strict, find }: Rules,
   nowMs: number,
 ): Returned {
-  if (headers.signature === "") return { kind: "passed" };
+  if (headers.signature === "") return { kind: "passed", isServiceTraffic: false };
   const here = find(withoutPort(request.host), withoutQuery(request.path));
   const isBound = (here?.routeServiceUrl ?? "") !== "";
-  if (!isBound && !strict) return { kind: "passed" };
   const signed = readSignature(headers, keys);
-  if (signed && nowMs - signed.requestedMs > timeoutMs) {
+  const isExpired = signed !== undefined && nowMs - signed.requestedMs > timeoutMs;
+  const isServiceTraffic = signed !== undefined && !isExpired && headers.forwardedUrl !== "";
+  if (!isBound && !strict) return { kind: "passed", isServiceTraffic };
+  if (isExpired) {
     return { kind: "refused", status: 504, routerError: "expired_route_service_signature", message: EXPIRED };
   }
   if (!isBound) {
-    if (signed) return { kind: "passed" };
+    if (signed) return { kind: "passed", isServiceTraffic };
     return invalid(400, "invalid route service signature detected");
   }
   if (!signed) return invalid(502, "Failed to validate Route Service Signature: message authentication failed");
   const there = placeOfUrl(signed.forwardedUrl, find);
-  if (there?.place === here?.place) return { kind: "arrived" };
+  if (there?.place === here?.place) return { kind: "arrived", isServiceTraffic };
   // What was signed is another route's business: it is not told here.
   const problem = there
     ? "route service forwarded URL does not match the original request URL"

@@ -27,6 +27,10 @@ export interface MessageCounts {
   readonly unregistered: number;
   /** What nobody registered again in time. */
   readonly pruned: number;
+  /** Endpoints that were told of and are not in the log yet: now. */
+  readonly waiting: number;
+  /** Endpoints that were not taken, because there are too many. */
+  readonly dropped: number;
 }
 
 /** What a source asks of a platform that limits its clients. */

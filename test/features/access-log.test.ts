@@ -113,6 +113,28 @@ describe("the access log", () => {
     );
   });
 
+  it("ends with the headers of traces, where requests carry some", async () => {
+    const traced = await startTestRouter({
+      config: (path) => ({
+        http: { traceHeaders: { b3: true, w3c: true } },
+        accessLog: { file: path("access.log"), extraHeaders: ["X-Extra", "b3"] },
+      }),
+    });
+    try {
+      await serve(traced);
+      const trace = "463ac35c9f6413ad48485a3953bb6124-a2fb4a1d1a96d312";
+      await traced.client.get(HOST, "/traced", { headers: { b3: trace } });
+      expect(await lineOf("/traced", traced.path("access.log"))).toMatch(
+        new RegExp(
+          `x_cf_routererror:"-" x_extra:"-" b3:"${trace}" x_b3_traceid:"-" x_b3_spanid:"-" x_b3_parentspanid:"-" ` +
+            `traceparent:"00-${trace}-01" tracestate:"gorouter=a2fb4a1d1a96d312"$`,
+        ),
+      );
+    } finally {
+      await traced.stop();
+    }
+  });
+
   it("tells why the router answered itself", async () => {
     const stranger = "no-such-host.example.com";
     await mesh.client.get(stranger, "/nothing");

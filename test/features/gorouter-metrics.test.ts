@@ -4,7 +4,7 @@ import { createServer as createHttps } from "node:https";
 import { type AddressInfo, connect, createServer as createTcp } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Certificates, createCertificates } from "../../src/emulator/certificates.js";
-import { encodeProcess, encodeRoute } from "../../src/entries/entries.js";
+import { encodeProcess, encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
 import { eventually } from "../support/eventually.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
 
@@ -177,6 +177,12 @@ describe("metrics by Gorouter's names", () => {
     if (process.platform === "linux") expect(await read("file_descriptors")).toBeGreaterThan(20);
   });
 
+  it("have no place for what Envoy does not measure: the time of a look-up is within gorouter_time", async () => {
+    const text = await mesh.router.metrics();
+    expect(text).toContain("gorouter_time_sum");
+    expect(text).not.toContain("route_lookup_time");
+  });
+
   it("tell of so many apps and routes as are asked for, and of the others as one", async () => {
     await mesh.log.append([...route("second", { port: await app() }), ...route("third", { port: await app() })]);
     for (const name of ["second", "third"]) await eventually(async () => (await get(name)).status === 200);
@@ -191,6 +197,49 @@ describe("metrics by Gorouter's names", () => {
     expect(await read('cf_mesh_app_requests_total{app_id="plain",status_group="2xx"}')).toBeGreaterThan(0);
     expect(await read('cf_mesh_route_requests_total{route="plain.example.com",status_group="2xx"}')).toBeGreaterThan(0);
     expect(await read('cf_mesh_route_latency_seconds_count{route="plain.example.com"}')).toBeGreaterThan(0);
+  });
+
+  it("tell how long an endpoint takes from where it runs to the table, and not of those that were there before", async () => {
+    const samples = ["route_registration_latency_count", "route_registration_latency_sum"];
+    const added = (act: () => Promise<unknown>) => growth(samples, act);
+    const port = await app();
+    const instance = (guid: string, agoMs: number) => ({
+      guid,
+      address: "127.0.0.1",
+      sinceNs: BigInt(Date.now() - agoMs) * 1_000_000n,
+      ports: [{ containerPort: 8080, hostPort: port }],
+    });
+    const put = async (...instances: readonly ReturnType<typeof instance>[]) => {
+      const [entry] = route("late", {});
+      const value = encodeProcess({ processGuid: "late", appGuid: "late", instances: [...instances] });
+      const { sequence } = mesh.router.status;
+      await mesh.log.append([...(entry ? [entry] : []), { key: "process.bbs.late", value }]);
+      await eventually(() => mesh.router.status.sequence > sequence + 1);
+    };
+    const [first, second] = [instance("late-0", 60_000), instance("late-1", 30_000)];
+    const [count, sum = 0] = await added(() => put(first));
+    expect(count).toBe(1);
+    expect(sum).toBeGreaterThanOrEqual(60_000);
+    expect(sum).toBeLessThan(90_000);
+    expect((await added(() => put(first, second)))[0]).toBe(1);
+    expect((await added(() => put(second)))[0]).toBe(0);
+    const registered = encodeRegistration({
+      host: "registered.example.com",
+      address: "127.0.0.1",
+      port,
+      updatedAtNs: BigInt(Date.now()) * 1_000_000n,
+    });
+    const key = "registration.nats.registered";
+    const append = async (value: Uint8Array | undefined) => {
+      const { sequence } = mesh.router.status;
+      await mesh.log.append([{ key, value }]);
+      await eventually(() => mesh.router.status.sequence > sequence);
+    };
+    expect((await added(() => append(registered)))[0]).toBe(1);
+    await append(undefined);
+    // A router that starts has them at once: how old they are says nothing of how they came.
+    await mesh.restartAgent();
+    expect(await read("route_registration_latency_count")).toBe(0);
   });
 
   it("are all that grows with the hosts in use: Envoy's own statistics do not", async () => {

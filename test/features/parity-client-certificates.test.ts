@@ -77,21 +77,28 @@ describe("certificates of clients", () => {
     const start = (rules: readonly object[]) =>
       HttpsRouter.start(certificates, {
         tls: (path) => ({ clientCertificates: { caFile: path("clients-ca.crt"), rules } }),
+        files: { page: "<b>{{.Status}} {{.StatusText}}: {{.Message}}</b>" },
+        sections: (path) => ({
+          http: { errorPages: { domains: [{ domain: "app.example.com", file: path("page") }] } },
+        }),
       });
     const subjects = [{ commonName: "another" }, { commonName, organizationalUnit: units }];
     const ruled = await start([{ issuer, subjects }]);
     onTestFinished(() => ruled.stop());
     const target = await ruled.echo();
-    const statusOf = async (name: string, organizationalUnits: readonly string[]) => {
+    const answerTo = async (name: string, organizationalUnits: readonly string[]) => {
       const pair = await certificates.issue({ commonName: name, organizationalUnits, usages: ["client"] });
-      return (await ruled.get(target, shownBy(pair))).status;
+      return ruled.get(target, shownBy(pair));
     };
+    const statusOf = async (...name: Parameters<typeof answerTo>) => (await answerTo(...name)).status;
     expect(await statusOf(commonName, units)).toBe(200);
     expect(await statusOf("another", [])).toBe(200);
     expect(await statusOf(commonName, [...units].reverse())).toBe(403);
     expect(await statusOf(commonName, [])).toBe(403);
     expect(await statusOf("another", units)).toBe(403);
-    expect(await statusOf("CN=another", [])).toBe(403);
+    expect((await answerTo("CN=another", [])).body).toBe(
+      "<b>403 Forbidden: The client certificate is not allowed.</b>",
+    );
     expect((await ruled.get(target)).status).toBe(200);
     const between = await underIntermediate();
     await writeFile(ruled.router.path("clients-ca.crt"), between.root);

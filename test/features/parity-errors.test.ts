@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
 import { eventually } from "../support/eventually.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
-import { rawRequest } from "../support/raw.js";
+import { RawConnection, rawRequest } from "../support/raw.js";
 import { TestApps } from "../support/test-apps.js";
 import type { Answer } from "../support/client.js";
 
@@ -26,6 +26,8 @@ describe("the router's own answers", () => {
         config: (path) => ({
           http: {
             emptyPoolStatus: 404,
+            requestHeadersTimeoutMs: 300,
+            traceKey: "key",
             errorPages: {
               file: path("page.html"),
               domains: [{ domain: "shop.example.com", file: path("shop.html") }],
@@ -74,6 +76,30 @@ describe("the router's own answers", () => {
       cache: SHORTLY,
       body: "400 Bad Request: Request had empty Host header\n",
     });
+    const empty = await rawRequest(router.port, "GET / HTTP/1.1", "Host:", "Connection: close");
+    expect(empty).toMatch(/\r\nx-cf-routererror: empty_host\r\n/i);
+    const two = await rawRequest(router.port, "GET / HTTP/1.1", "Host: a.b", "Host: c.d", "Connection: close");
+    expect(two).toMatch(/^HTTP\/1\.1 400 .*\r\n\r\n400 Bad Request: too many Host headers\n$/s);
+  });
+
+  it("400 to what is no request, 408 to one that never ends, and nothing more of theirs than that", async () => {
+    const host = await apps.http("strict", (_request, response) => response.end("ok"));
+    for (const lines of [
+      ["no request"],
+      ["GET / HTTP/1.1", `Host: ${host}`, "Content-Length: many"],
+      ["GET / HTTP/1.1", `Host: ${host}`, "Name with spaces: 1"],
+      ["GET /#fragment HTTP/1.1", `Host: ${host}`],
+    ]) {
+      const answer = await rawRequest(router.port, ...lines);
+      expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+      expect(answer).toMatch(/\r\ncontent-type: text\/plain; charset=utf-8\r\n/i);
+      expect(answer).toMatch(/\r\n\r\n400 Bad Request\n$/);
+      expect(answer).not.toMatch(/x-cf-routererror|x-vcap-router/i);
+    }
+    const slow = await RawConnection.open(other.port);
+    onTestFinished(() => slow.close());
+    slow.send("GET / HTTP/1.1", `Host: ${host}`);
+    expect(await slow.untilClosed()).toMatch(/^HTTP\/1\.1 408 Request Timeout\r\n.*<h1>408 Request Timeout<\/h1>/s);
   });
 
   it("404 unknown_route for a route that there is not, with the host as it was asked for", async () => {
@@ -173,6 +199,49 @@ describe("the router's own answers", () => {
       expect(seen(await other.client.get(host))).toMatchObject({ status: 404, body: "<b>404 in the shop</b>" });
     }
     expect(seen(await other.client.get("workshop.example.com")).body).toContain("<h1>404 Not Found</h1>");
+  });
+
+  it("are such pages whoever makes them: Lua, a route, or the refusal of an upgrade", async () => {
+    const page = (heading: string, message: string, error: string) =>
+      `<h1>${heading}</h1><p>100% ${message}</p><i>${error}</i>`;
+    const host = await otherApps.http("paged", (_request, response) => response.end("ok"));
+    const shop = await otherApps.http("shop", (_request, response) => response.end("ok"));
+    const addressed = { headers: { "x-cf-app-instance": "nonsense" } };
+    const refused = seen(await other.client.get(host, "/", addressed));
+    expect(refused).toEqual({
+      status: 400,
+      error: "invalid_cf_app_instance_header",
+      cache: NEVER_CACHED,
+      type: "text/html; charset=utf-8",
+      sniff: "nosniff",
+      body: page("400 Bad Request", "Invalid X-CF-App-Instance Header", "invalid_cf_app_instance_header"),
+    });
+    expect(seen(await other.client.get(shop, "/", addressed)).body).toBe("<b>400 in the shop</b>");
+    await other.log.append([
+      {
+        key: "registration.nats.policies",
+        value: encodeRegistration({
+          host: "policies.example.com",
+          address: "127.0.0.1",
+          port: 1,
+          options: { routePolicyScope: "any" },
+        }),
+      },
+    ]);
+    const restricted = await eventually(async () => {
+      const latest = seen(await other.client.get("policies.example.com"));
+      return latest.status === 403 ? latest : undefined;
+    });
+    expect(restricted.body).toBe(
+      page("403 Forbidden", "Route policies are not supported by this router.", "route_policies_unsupported"),
+    );
+    const upgrade = { headers: { connection: "upgrade", upgrade: "telepathy" } };
+    expect(seen(await other.client.get(host, "/", upgrade))).toMatchObject({
+      status: 403,
+      body: page("403 Forbidden", "Upgrades to this protocol are not supported.", "upgrade_not_supported"),
+    });
+    const failed = seen(await other.client.get(await otherApps.dead("paged-dead")));
+    expect(failed.body).toContain("<h1>502 Bad Gateway</h1>");
   });
 
   it("do not begin with a template that has a placeholder which there is not", async () => {

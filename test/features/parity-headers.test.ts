@@ -5,7 +5,7 @@ import { buffer } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { encodeProcess, encodeRegistration, encodeRoute } from "../../src/entries/entries.js";
 import { eventually } from "../support/eventually.js";
-import { RawConnection } from "../support/raw.js";
+import { RawConnection, rawRequest } from "../support/raw.js";
 import { startTestRouter, type TestRouter } from "../support/router.js";
 import { TestApps } from "../support/test-apps.js";
 
@@ -203,13 +203,36 @@ describe("headers", () => {
   it("are taken out that the client names in Connection", async () => {
     const connection = await RawConnection.open(router.port);
     onTestFinished(() => connection.close());
-    connection.send("GET / HTTP/1.1", `Host: ${host}`, "Connection: X-Secret", "X-Secret: 1", "X-Kept: 1", "");
+    const ofHop = ["Proxy-Authorization: Basic eDp5", "Proxy-Connection: keep-alive", "Keep-Alive: timeout=5"];
+    const named = ["Connection: X-Secret", "X-Secret: 1", "X-Kept: 1", "TE: trailers"];
+    connection.send("GET / HTTP/1.1", `Host: ${host}`, ...named, ...ofHop, "");
     const answer = await connection.until(/\}\}$/m);
     expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
     expect(answer).not.toContain("x-secret");
     expect(answer).toContain('"x-kept":"1"');
+    for (const name of ["proxy-authorization", "proxy-connection", "keep-alive"]) {
+      expect(answer, name).not.toContain(`"${name}"`);
+    }
+    expect(answer).toContain('"te":"trailers"');
     connection.send("GET / HTTP/1.1", `Host: ${host}`, "Connection: X-Forwarded-For", "");
     expect(await connection.until(/HTTP\/1\.1 400 Bad Request/)).toBeDefined();
+  });
+
+  it("have their names in lower case, whatever the client or the app wrote", async () => {
+    const raw = await apps.http("raw", (request, response) => {
+      response.setHeader("X-Answer-Name", "1");
+      response.end(JSON.stringify(request.rawHeaders));
+    });
+    const answer = await rawRequest(
+      router.port,
+      "GET / HTTP/1.1",
+      `Host: ${raw}`,
+      "X-Some-Name: 1",
+      "Connection: close",
+    );
+    expect(answer).toContain("\r\nx-answer-name: 1\r\n");
+    expect(answer).toContain('"x-some-name","1"');
+    expect(answer).not.toMatch(/X-Vcap-Request-Id|X-Request-Start/);
   });
 
   it("carry traces of B3, new ones and those that are there", async () => {
@@ -223,8 +246,20 @@ describe("headers", () => {
     const there = await ask({ "X-B3-TraceId": trace, "X-B3-SpanId": span }, b3);
     expect(there.got).toMatchObject({ "x-b3-traceid": trace, "x-b3-spanid": span, b3: `${trace}-${span}` });
     expect(there.got["x-vcap-request-id"]).toBe("463ac35c-9f64-13ad-4848-5a3953bb6124");
-    const single = await ask({ b3: `${trace}-${span}-1` }, b3);
-    expect(single.got).toMatchObject({ "x-b3-traceid": trace, "x-b3-spanid": span, b3: `${trace}-${span}-1` });
+    const parent = "05e3ac9a4f6e3b90";
+    const whole = { "x-b3-traceid": trace, "x-b3-spanid": span, "x-b3-sampled": "true", "x-b3-parentspanid": parent };
+    expect((await ask(whole, b3)).got["b3"]).toBe(`${trace}-${span}-1-${parent}`);
+    expect((await ask({ ...whole, "x-b3-flags": "1" }, b3)).got["b3"]).toBe(`${trace}-${span}-d-${parent}`);
+    // What is there stays as it is, good or not.
+    for (const sent of [{ b3: `${trace}-${span}-1` }, { b3: "0" }, { "x-b3-traceid": "no", "x-b3-spanid": "trace" }]) {
+      const kept = (await ask(sent, b3)).got;
+      expect(Object.fromEntries(Object.entries(kept).filter(([name]) => name.includes("b3")))).toEqual(sent);
+    }
+    const half = (await ask({ "x-b3-traceid": trace.slice(16), "x-b3-spanid": span }, b3)).got;
+    expect([half["b3"], half["x-vcap-request-id"]]).toEqual([
+      `${trace.slice(16)}-${span}`,
+      expect.not.stringContaining("00000000-0000") as string,
+    ]);
     expect(await ask()).not.toHaveProperty("got.b3");
   });
 
@@ -247,7 +282,27 @@ describe("headers", () => {
     expect(there.got["tracestate"]).toBe(`tenant@gorouter=${span},other=1,third=x`);
     const long = await ask({ ...sent, tracestate: `other=${"x".repeat(2_048)}` }, w3c);
     expect(long.got["tracestate"]).toMatch(/^tenant@gorouter=[0-9a-f]{16}$/);
+    const nearly = await ask({ ...sent, tracestate: `other=${"x".repeat(2_030)},no entry` }, w3c);
+    expect(nearly.got["tracestate"]).toMatch(/^tenant@gorouter=[0-9a-f]{16},other=x{2030}$/);
     expect((await ask({ ...sent, traceparent: "01-broken" }, w3c)).got["traceparent"]).toMatch(/^00-[0-9a-f]{32}-/);
+    const next = await ask({ ...sent, traceparent: `01-${trace.toUpperCase()}-a2fb4a1d1a96d312-01` }, w3c);
+    expect(next.got["traceparent"]).toMatch(new RegExp(`^00-${trace}-[0-9a-f]{16}-01$`));
+  });
+
+  it("carry traces of both kinds: a new one is the same, and the request has the id of B3's", async () => {
+    const both = await withHttp({ traceHeaders: { b3: true, w3c: true } });
+    const { got } = await ask({}, both);
+    expect(got["traceparent"]).toBe(`00-${got["b3"] ?? ""}-01`);
+    const [trace, other, span] = [
+      "463ac35c9f6413ad48485a3953bb6124",
+      "0af7651916cd43dd8448eb211c80319c",
+      "a2fb4a1d1a96d312",
+    ];
+    const ofB3 = await ask({ b3: `${trace}-${span}` }, both);
+    expect(ofB3.got["traceparent"]).toBe(`00-${trace}-${span}-01`);
+    const ofEach = await ask({ b3: `${trace}-${span}`, traceparent: `00-${other}-${span}-01` }, both);
+    expect(ofEach.got["traceparent"]).toMatch(new RegExp(`^00-${other}-`));
+    expect(ofEach.got["x-vcap-request-id"]).toBe("463ac35c-9f64-13ad-4848-5a3953bb6124");
   });
 
   it("lead to spans of the router at an OTLP collector", async () => {

@@ -145,6 +145,55 @@ describe("the protocol", () => {
     expect(headers[":status"]).toBe(200);
   });
 
+  it("is served as HTTP/1.0 where it names versions that there are not", async () => {
+    for (const version of ["HTTP/1.2", "HTTP/2.0"]) {
+      expect(await rawRequest(router.port, `GET /odd ${version}`, `Host: ${host}`)).toMatch(/^HTTP\/1\.0 200 OK\r\n/);
+    }
+    const asterisk = await open();
+    asterisk.send("OPTIONS * HTTP/1.1", `Host: ${host}`, "");
+    await asterisk.until(/^HTTP\/1\.1 404 /);
+  });
+
+  it("may have trailers, and so may its answer", async () => {
+    const trailing = await apps.tcp("trailing", (socket) => {
+      let got = "";
+      socket.on("data", (bytes: Buffer) => {
+        got += bytes.toString("latin1");
+        // The first request is without.
+        if (got.startsWith("GET")) socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        if (!got.endsWith("\r\n0\r\nx-sum: 7\r\n\r\n")) return;
+        socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Total\r\n\r\n");
+        socket.end("2\r\nok\r\n0\r\nX-Total: 8\r\n\r\n");
+      });
+    });
+    const connection = await open();
+    const head = ["POST / HTTP/1.1", `Host: ${trailing}`, "Transfer-Encoding: chunked", "Trailer: X-Sum", ""];
+    connection.send(...head, "2", "hi", "0", "X-Sum: 7", "");
+    expect(await connection.until(/\r\n0\r\n[^]*\r\n\r\n$/)).toMatch(/\r\n0\r\nx-total: 8\r\n\r\n$/);
+  });
+
+  it("is a health check where its User-Agent is a load balancer's, and reaches no app", async () => {
+    const checked = await startTestRouter({
+      config: () => ({ http: { healthCheckUserAgent: "HTTP-Monitor/1.1" }, drainWaitMs: 1_000 }),
+    });
+    onTestFinished(() => checked.stop());
+    const check = () =>
+      checked.client.get("any.example.com", "/any", { headers: { "user-agent": "HTTP-Monitor/1.1" } });
+    const { status, headers, body } = await check();
+    expect([status, body.toString(), headers["cache-control"], headers["expires"], headers["content-type"]]).toEqual([
+      200,
+      "ok\n",
+      "private, max-age=0",
+      "0",
+      "text/plain; charset=utf-8",
+    ]);
+    expect(Object.keys(headers).filter((name) => name.startsWith("x-envoy"))).toEqual([]);
+    expect((await checked.client.get("any.example.com")).status).toBe(404);
+    const draining = checked.router.envoy.drain();
+    await eventually(async () => (await check()).status === 503);
+    await draining;
+  });
+
   it("goes on with the next request after what the app answers early", async () => {
     const connection = await open();
     connection.send("GET /1 HTTP/1.1", `Host: ${host}`, "", "GET /2 HTTP/1.1", `Host: ${host}`, "");

@@ -1,10 +1,15 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
+import { request as requestByTls } from "node:https";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { PeerCertificate } from "node:tls";
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { createCertificates } from "../../src/emulator/certificates.js";
 import { built } from "../support/built.js";
 import { eventually } from "../support/eventually.js";
 import { freePort } from "../support/free-port.js";
@@ -31,7 +36,7 @@ afterEach(async () => {
 afterAll(() => mesh.stop());
 
 /** `cf-mesh router` as operators run it. */
-async function startRouter(): Promise<ChildProcess> {
+async function startRouter(health: object = {}): Promise<ChildProcess> {
   ports = { health: await freePort(), api: await freePort() };
   const config = JSON.parse(await readFile(mesh.configFile, "utf8")) as { router: object };
   await writeFile(
@@ -43,7 +48,7 @@ async function startRouter(): Promise<ChildProcess> {
         ...config.router,
         drainWaitMs: DRAIN_WAIT_MS,
         drainTimeMs: 20_000,
-        health: { listenAddress: "127.0.0.1", port: ports.health },
+        health: { listenAddress: "127.0.0.1", port: ports.health, ...health },
       },
     }),
   );
@@ -90,6 +95,38 @@ describe("cf-mesh router", () => {
     for (const path of ["/status", "/metrics", "/ready"]) expect((await get(ports.health, path)).status).toBe(404);
   });
 
+  it("tells its health by HTTPS as well, with a certificate that may be replaced", async () => {
+    const [certificates, tlsPort] = [await createCertificates(), await freePort()];
+    const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const [certificateFile, keyFile] = [join(directory, "health.crt"), join(directory, "health.key")];
+    const issue = async (commonName: string) => {
+      const { certificate, key } = await certificates.issue({ commonName, dnsNames: ["localhost"] });
+      await Promise.all([writeFile(certificateFile, certificate), writeFile(keyFile, key)]);
+    };
+    const names = new Set<string>();
+    const health = () =>
+      new Promise<string>((resolve, reject) => {
+        const options = { host: "127.0.0.1", port: tlsPort, path: "/health", agent: false, ca: certificates.ca };
+        const checkServerIdentity = (_: string, { subject }: PeerCertificate) => {
+          names.add(String(subject.CN));
+          return undefined;
+        };
+        const call = requestByTls({ ...options, servername: "localhost", checkServerIdentity }, (response) => {
+          text(response).then((body) => resolve(`${response.statusCode ?? 0} ${body}`), reject);
+        });
+        call.once("error", reject).end();
+      });
+    await issue("first");
+    const process = await startRouter({ tls: { port: tlsPort, certificateFile, keyFile } });
+    await eventually(isHealthy);
+    expect(await health()).toBe("200 ok\n");
+    expect([...names]).toEqual(["first"]);
+    await issue("second");
+    process.kill("SIGHUP");
+    await eventually(async () => (await health()) === "200 ok\n" && names.has("second"));
+  });
+
   it("tells Prometheus what it has and did", async () => {
     await startRouter();
     await eventually(isHealthy);
@@ -117,6 +154,7 @@ describe("cf-mesh router", () => {
     process.kill("SIGTERM");
     const askedMs = Date.now();
     await eventually(async () => (await get(ports.health, "/health")).body === "draining\n");
+    expect((await get(ports.health, "/is-process-alive-do-not-use-for-loadbalancing")).body).toBe("ok\n");
     // Load balancers have not noticed yet.
     expect((await get(mesh.routerPort, "/")).status).toBe(404);
     await eventually(async () => {

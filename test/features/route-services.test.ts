@@ -97,8 +97,13 @@ describe("route services", () => {
       }),
       startTestRouter(),
       startTestRouter({
-        files,
-        config: (path) => ({ routeServices: { ...section(path), strict: true, recommendHttps: false } }),
+        files: { ...files, page: "<b>{{.Message}}</b>", "other-page": "<i>{{.Status}}</i>" },
+        config: (path) => ({
+          routeServices: { ...section(path), strict: true, recommendHttps: false },
+          http: {
+            errorPages: { file: path("page"), domains: [{ domain: "paged.example.com", file: path("other-page") }] },
+          },
+        }),
       }),
     ]);
     back.client = new Client(mesh.port, 20);
@@ -311,6 +316,25 @@ describe("route services", () => {
     expect(await status(signed(url))).toEqual([200, undefined]);
     expect(await status(signed(url, { secret: "another" }))).toEqual([400, "invalid_route_service_signature"]);
     expect(await status(signed(url, { ageMs: 61_000 }))).toEqual([504, "expired_route_service_signature"]);
+  });
+
+  it("have their errors shown as pages, those of the client's domain", async () => {
+    const asked = async (host: string, headers: Record<string, string> = {}) =>
+      eventually(async () => {
+        const { status, body } = await strict.client.get(host, "/", { headers });
+        return status === 404 ? undefined : body.toString();
+      });
+    await bind("page", serviceUrl, strict);
+    const tampered = signed("https://page.example.com/", { secret: "another" });
+    expect(await asked(hostOf("page"), tampered)).toBe(
+      "<b>Failed to validate Route Service Signature: message authentication failed</b>",
+    );
+    await bind("unreachable", "https://localhost:1/", strict);
+    expect(await asked(hostOf("unreachable"))).toBe("<b>Registered endpoint failed to handle the request.</b>");
+    await bind("paged", "https://localhost:1/", strict, "shop.paged.example.com");
+    expect(await asked("shop.paged.example.com")).toBe("<i>502</i>");
+    await bind("elsewhere", "https://none.paged.example.com:1/", strict);
+    expect(await asked(hostOf("elsewhere"))).toMatch(/^<b>/);
   });
 
   it("go on with a new secret that takes the former's place", async () => {

@@ -161,6 +161,15 @@ describe("sticky sessions", () => {
     }
   });
 
+  it("may be made by a cookie that is bound to its host", async () => {
+    await app("bound-to-host");
+    const { app: name, cookies } = await ask("bound-to-host", { set: [`__Host-${SESSION}; Secure; Path=/`] });
+    expect(cookies).toEqual([`__VCAP_ID__=${name}; Path=/; HttpOnly; Secure`]);
+    const answers = await times(8, () => ask("bound-to-host", { cookie: `__Host-${SESSION}; ${cookies[0] ?? ""}` }));
+    expect(new Set(answers.map((answer) => answer.app))).toEqual(new Set([name]));
+    expect((await ask("bound-to-host", { set: [`__Secure-${SESSION}`] })).cookies).toEqual([]);
+  });
+
   it("are bound to the path of the route, in its own letters", async () => {
     await app("path", "/Shop");
     const { app: name, cookies } = await ask("path", { path: "/Shop/cart", set: [SESSION] });

@@ -126,12 +126,10 @@ function envoy_on_request(handle)
     if rule.issuer == issuer and not rule.subjects[subject] then
       local headers = {
         [":status"] = "403",
-        ["content-type"] = "text/plain; charset=utf-8",
-        ["x-content-type-options"] = "nosniff",
         ["x-cf-routererror"] = "client_certificate_not_allowed",
         ["connection"] = "close",
       }
-      handle:respond(headers, "403 Forbidden: The client certificate is not allowed.\\n")
+      handle:respond(headers, "The client certificate is not allowed.")
       return
     end
   end

@@ -1,14 +1,16 @@
 /** What is done with each request, from its headers to its route. */
 import { accessLog } from "./access-log.js";
 import { clientCertRuleFilters } from "./client-cert-rules.js";
-import type { ClientCertificates } from "./downstream-tls.js";
+import type { Entrance } from "./entrance.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
+import { forwardedProtoFilters, trustedHops } from "./forwarded-proto.js";
 import { earlyHeaderMutation, responseHeaderFilter, traceFilters, upstreamHeaderMutation } from "./headers.js";
+import { healthCheckFilters } from "./health-check.js";
 import { instanceFilters } from "./instance-filters.js";
 import { ADS, type } from "./json.js";
 import { localReplies } from "./local-replies.js";
 import type { BootstrapOptions } from "./options.js";
-import { returnFilters } from "./route-services.js";
+import { returnFilters, signedRequests } from "./route-services.js";
 import { ON_DEMAND_TIMEOUT, onDemandFilter, searchFilter } from "./search-filters.js";
 import { traceHeaderFilters, tracing } from "./tracing.js";
 
@@ -18,19 +20,19 @@ const IGNORED_UPGRADES = [
   { prefix: "TLS/", ignore_case: true },
 ];
 
-/** @param clients  undefined where they show no certificates */
-export function connectionManager(options: BootstrapOptions, clients: ClientCertificates | undefined) {
+export function connectionManager(options: BootstrapOptions, entrance: Entrance) {
   const { search, instances, headers, http } = options;
+  const { clients } = entrance;
+  const signed = signedRequests(options.routeServices);
   return {
     stat_prefix: "router",
     access_log: accessLog(options.accessLog),
     codec_type: "AUTO",
     use_remote_address: true,
-    // With one hop a client's X-Forwarded-Proto is kept, with none it is replaced.
-    xff_num_trusted_hops: headers.forwardedProto === "sanitize" ? 0 : 1,
+    xff_num_trusted_hops: trustedHops(headers.forwardedProto, signed),
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
-    ...forwardedClientCert(headers.forwardedClientCert),
+    ...forwardedClientCert(headers.forwardedClientCert, entrance, signed),
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
     common_http_protocol_options: {
       idle_timeout: milliseconds(http.idleTimeoutMs),
@@ -41,7 +43,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
     // Bounds the wait for routes, which Envoy has no time limit for: a request that has its route takes the route's own,
     // which is none.
     stream_idle_timeout: ON_DEMAND_TIMEOUT,
-    http_protocol_options: { accept_http_10: true, ignore_http_11_upgrade: IGNORED_UPGRADES },
+    http_protocol_options: { accept_http_10: true, enable_trailers: true, ignore_http_11_upgrade: IGNORED_UPGRADES },
     http2_protocol_options: { allow_connect: true },
     upgrade_configs: http.upgradeTypes.map((upgrade_type) => ({ upgrade_type })),
     // The app says whether it wants the body.
@@ -60,12 +62,14 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
       ...traceFilters(headers),
+      ...healthCheckFilters(http.healthCheckUserAgent),
       ...clientCertRuleFilters(clients?.rules ?? []),
-      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined),
+      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined, signed),
+      ...forwardedProtoFilters(headers.forwardedProto, entrance, signed),
       ...traceHeaderFilters(options.traceHeaders),
       searchFilter(search),
       onDemandFilter("cf-mesh.on-demand"),
-      ...returnFilters(options.routeServices),
+      ...returnFilters(options.routeServices, entrance, headers.forwardedClientCert),
       instanceFilters(instances),
       {
         name: "envoy.filters.http.router",
@@ -73,7 +77,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
           "@type": type("extensions.filters.http.router.v3.Router"),
           suppress_envoy_headers: true,
           upstream_http_filters: [
-            upstreamHeaderMutation(headers),
+            upstreamHeaderMutation(headers, signed),
             {
               name: "envoy.filters.http.upstream_codec",
               typed_config: { "@type": type("extensions.filters.http.upstream_codec.v3.UpstreamCodec") },

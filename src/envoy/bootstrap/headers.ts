@@ -1,10 +1,9 @@
 /** Headers that the router adds, replaces and takes away, natively: as Gorouter does, for each request. */
 import type { ForwardedClientCert } from "./forwarded-client-cert.js";
+import { type ForwardedProto, forwardedProtoMutations } from "./forwarded-proto.js";
+import { append, headerMutation, remove } from "./header-mutations.js";
 import { type } from "./json.js";
-import { filterWhere, requestHeader } from "./matchers.js";
-
-/** What becomes of a client's X-Forwarded-Proto: kept, replaced by how it came, or "https" whatever it says. */
-export type ForwardedProto = "keep" | "sanitize" | "https";
+import { filtersOfCase, type Predicate, requestHeader } from "./matchers.js";
 
 export interface HeaderOptions {
   /** The request header that carries the scope's key within Envoy. */
@@ -28,17 +27,6 @@ export interface HeaderOptions {
 
 export const REQUEST_ID = "x-vcap-request-id";
 
-type AppendAction = "ADD_IF_ABSENT" | "OVERWRITE_IF_EXISTS_OR_ADD";
-
-const append = (key: string, value: string, append_action: AppendAction = "OVERWRITE_IF_EXISTS_OR_ADD") => ({
-  append: { header: { key, value }, append_action },
-});
-const remove = (name: string) => ({ remove: name });
-const headerMutation = (mutations: object) => ({
-  "@type": type("extensions.filters.http.header_mutation.v3.HeaderMutation"),
-  mutations,
-});
-
 /** Before anything else sees the request: the scope's key, its id, and when it came. */
 export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
   return {
@@ -56,18 +44,20 @@ export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
 }
 
 /** For each attempt, when its endpoint is known. */
-export function upstreamHeaderMutation(options: HeaderOptions) {
+export function upstreamHeaderMutation(options: HeaderOptions, signed: Predicate | undefined) {
   const { scopeHeader, innerHeaders, identityNamespace, defaultInstanceIndex, forwardedProto } = options;
   const identity = (field: string) => `%UPSTREAM_METADATA(${identityNamespace}:${field})%`;
   const request_mutations = [
     ...[scopeHeader, ...innerHeaders, "x-envoy-external-address", "x-envoy-internal"].map(remove),
+    // What a client says to its proxy. Envoy itself takes the others of that kind away.
+    remove("proxy-authorization"),
     // In two steps each: what is not in the metadata is empty, and changes nothing. The app's guid comes with the route.
     append("x-cf-applicationid", identity("app_id")),
     append("x-cf-instanceid", "%UPSTREAM_HOST_NAME%"),
     append("x-cf-instanceid", identity("instance_id")),
     append("x-cf-instanceindex", defaultInstanceIndex),
     append("x-cf-instanceindex", identity("instance_index")),
-    ...(forwardedProto === "https" ? [append("x-forwarded-proto", "https")] : []),
+    ...forwardedProtoMutations(forwardedProto, signed),
   ];
   return { name: "cf-mesh.upstream-headers", typed_config: headerMutation({ request_mutations }) };
 }
@@ -98,9 +88,14 @@ export function traceFilters({ traceKey }: HeaderOptions) {
     append("x-vcap-backend", "%UPSTREAM_REMOTE_ADDRESS%"),
     append("x-cf-routeendpoint", "%UPSTREAM_REMOTE_ADDRESS%"),
   ];
+  // As a case of its own: a request that Envoy refuses before any filter has seen it matches nothing then.
+  const name = "cf-mesh.trace";
   return [
-    filterWhere("cf-mesh.trace", headerMutation({ response_mutations }), [
-      requestHeader("x-vcap-trace", { exact: traceKey }),
+    filtersOfCase(name, [
+      {
+        predicates: [requestHeader("x-vcap-trace", { exact: traceKey })],
+        filters: { [name]: headerMutation({ response_mutations }) },
+      },
     ]),
   ];
 }

@@ -5,5 +5,7 @@ export interface HttpOptions {
   readonly requestHeadersTimeoutMs: number;
   readonly maxRequestHeaderKb: number;
   readonly maxRequestHeaders: number;
+  /** User-Agent of load balancers that ask the router itself how it is; undefined: none does. */
+  readonly healthCheckUserAgent: string | undefined;
   readonly upgradeTypes: readonly string[];
 }

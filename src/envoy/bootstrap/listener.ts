@@ -13,8 +13,15 @@ export function listeners(options: BootstrapOptions) {
   return [
     ...(listenPort === undefined ? [] : [listener("http", listenPort, options)]),
     ...(tls ? [listener("https", tls.port, options, tls)] : []),
-    ...routeServiceListeners(options, () => connectionManager(options, undefined)),
+    ...routeServiceListeners(options, () =>
+      connectionManager(ownRequests(options), { isTls: false, clients: undefined }),
+    ),
   ];
+}
+
+/** Those for a route service that is an app of this router: what they say of the client, the router has written itself. */
+function ownRequests(options: BootstrapOptions): BootstrapOptions {
+  return { ...options, headers: { ...options.headers, forwardedProto: "keep", forwardedClientCert: "always_forward" } };
 }
 
 function listener(name: string, port: number, options: BootstrapOptions, tls?: DownstreamTls) {
@@ -32,7 +39,7 @@ function listener(name: string, port: number, options: BootstrapOptions, tls?: D
             name: "envoy.filters.network.http_connection_manager",
             typed_config: {
               "@type": type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-              ...connectionManager(options, tls?.clientCertificates),
+              ...connectionManager(options, { isTls: tls !== undefined, clients: tls?.clientCertificates }),
             },
           },
         ],

@@ -22,6 +22,15 @@ function anyOf(predicates: Predicates) {
 
 /** `filter` where one of `predicates` holds. What asks for headers of the answer alone must not act on the request. */
 export function filterWhere(name: string, filter: object, predicates: Predicates) {
+  return filterSkipped(name, filter, { not_matcher: anyOf(predicates) });
+}
+
+/** `filter` where none of `predicates` holds. */
+export function filterUnless(name: string, filter: object, predicates: Predicates) {
+  return filterSkipped(name, filter, anyOf(predicates));
+}
+
+function filterSkipped(name: string, filter: object, predicate: object) {
   const skip = {
     name: "skip",
     typed_config: { "@type": type("extensions.filters.common.matcher.action.v3.SkipFilter") },
@@ -32,7 +41,7 @@ export function filterWhere(name: string, filter: object, predicates: Predicates
       "@type": type("extensions.common.matching.v3.ExtensionWithMatcher"),
       extension_config: { name, typed_config: filter },
       xds_matcher: {
-        matcher_list: { matchers: [{ predicate: { not_matcher: anyOf(predicates) }, on_match: { action: skip } }] },
+        matcher_list: { matchers: [{ predicate, on_match: { action: skip } }] },
       },
     },
   };

@@ -7,10 +7,12 @@ export interface Reply {
   readonly status: number;
   /** undefined: the usual one. */
   readonly statusText?: string;
-  readonly routerError: string;
+  /** undefined: none. */
+  readonly routerError: string | undefined;
   /** What follows the status in the body, as a format; undefined: nothing. */
   readonly message: string | undefined;
-  readonly cacheControl: string;
+  /** undefined: nothing is said of it. */
+  readonly cacheControl: string | undefined;
 }
 
 export const NEVER_CACHED = "no-cache, no-store";
@@ -25,3 +27,9 @@ export const expression = (text: string) => ({
   },
 });
 export const all = (...filters: readonly object[]) => ({ and_filter: { filters } });
+export const any = (...filters: readonly object[]) => ({ or_filter: { filters } });
+
+/** For `headers_to_add`. */
+export function setHeader(key: string, value: string) {
+  return { header: { key, value }, append_action: "OVERWRITE_IF_EXISTS_OR_ADD" };
+}

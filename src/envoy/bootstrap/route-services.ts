@@ -7,6 +7,8 @@ import { http2Cluster } from "./agent-cluster.js";
 import { type } from "./json.js";
 import type { HttpOptions } from "./http.js";
 import { type LocalReplyOptions, localReplies } from "./local-replies.js";
+import type { Entrance } from "./entrance.js";
+import type { ForwardedClientCert } from "./forwarded-client-cert.js";
 import { filterWhere, requestHeader } from "./matchers.js";
 import { onDemandFilter } from "./search-filters.js";
 import { type SecretFile, secretReference } from "./secrets.js";
@@ -22,10 +24,17 @@ export interface RouteServiceOptions {
   readonly ca: SecretFile;
   /** Which requests have a signature. */
   readonly signatureHeader: string;
+  /** Which URL the client asked for, when a request is on its way to its service. */
+  readonly forwardedUrlHeader: string;
   /** Headers that the agent is to see. */
   readonly checkedHeaders: readonly string[];
   /** Tells the agent which way a request goes: a key of gRPC metadata, and its values. */
-  readonly direction: { readonly key: string; readonly outbound: string; readonly returning: string };
+  readonly direction: {
+    readonly key: string;
+    readonly outbound: string;
+    readonly returning: string;
+    readonly returningByTls: string;
+  };
   /** In the request's metadata, by the agent: the service is an app of this router. */
   readonly internalMark: { readonly filter: string; readonly key: string };
 }
@@ -52,16 +61,30 @@ const CIRCUIT_BREAKERS = {
 
 const DNS_CACHE = { name: "route-services", dns_lookup_family: "V4_PREFERRED" };
 
+/** Requests that say they come from a route service; undefined where there are none. */
+export function signedRequests(options: RouteServiceOptions | undefined) {
+  return options && requestHeader(options.signatureHeader, "any");
+}
+
 /**
  * Run for requests that have a signature alone, whatever their route. After the search: Envoy checks no request that has no
  * route. Then the request has another route, whose cluster may have to be fetched.
  */
-export function returnFilters(options: RouteServiceOptions | undefined) {
-  if (!options) return [];
-  const isSigned = requestHeader(options.signatureHeader, "any");
+export function returnFilters(
+  options: RouteServiceOptions | undefined,
+  { isTls, clients }: Entrance,
+  clientCert: ForwardedClientCert,
+) {
+  const isSigned = signedRequests(options);
+  if (!options || !isSigned) return [];
+  const { returning, returningByTls } = options.direction;
+  const returned = {
+    ...check(options, isTls ? returningByTls : returning),
+    include_peer_certificate: clients !== undefined && clientCert !== "always_forward",
+  };
   const { name, typed_config } = onDemandFilter("cf-mesh.route-service-on-demand");
   return [
-    filterWhere("cf-mesh.route-service-return", check(options, options.direction.returning), [isSigned]),
+    filterWhere("cf-mesh.route-service-return", returned, [isSigned]),
     filterWhere(name, typed_config, [isSigned]),
   ];
 }
@@ -130,6 +153,7 @@ function outbound({ http, localReplies: replies }: ListenerOptions, options: Rou
     codec_type: "HTTP1",
     // What the first turn wrote of the client stays.
     skip_xff_append: true,
+    forward_client_cert_details: "ALWAYS_FORWARD_ONLY",
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
     stream_idle_timeout: "0s",
@@ -164,7 +188,7 @@ function outbound({ http, localReplies: replies }: ListenerOptions, options: Rou
         typed_config: { "@type": type("extensions.filters.http.router.v3.Router"), suppress_envoy_headers: true },
       },
     ],
-    local_reply_config: { mappers: localReplies(replies) },
+    local_reply_config: { mappers: localReplies(replies, options.forwardedUrlHeader) },
   };
 }
 

@@ -21,7 +21,7 @@ export interface Spans {
 const COLLECTOR_CLUSTER = "cf-mesh.spans";
 const EXPORT_TIMEOUT = "5s";
 const HTTP_PORT = 80;
-/** What W3C allows a tracestate to have at least; a longer one is dropped. */
+/** What W3C allows a tracestate to have at least; a longer one of a client is dropped. */
 const MAX_TRACESTATE = 2_048;
 
 /** None where both are off. Each request's id, a new UUID, is where new traces and spans take their numbers from. */
@@ -38,70 +38,80 @@ export function traceHeaderFilters(options: TraceHeaders) {
   ];
 }
 
+/** As Gorouter's handlers/zipkin.go, w3c*.go and requestinfo.go, which come in this order. */
 function traceLua({ b3, w3c, w3cTenantId }: TraceHeaders): string {
   const key = w3cTenantId === undefined ? "gorouter" : `${w3cTenantId}@gorouter`;
   return `
-local HEX = "^[0-9a-f]+$"
+local SAMPLED = { ["1"] = "-1", ["true"] = "-1", ["0"] = "-0", ["false"] = "-0", [""] = "" }
 
 local function is_hex(text, ...)
-  if text == nil or string.find(text, HEX) == nil or string.find(text, "^0+$") then return false end
+  if string.find(text, "^%x+$") == nil or string.find(text, "^0+$") then return false end
   for _, size in ipairs({...}) do
     if #text == size then return true end
   end
   return false
 end
 
--- As a UUID; a short number gets zeros before it.
-local function uuid_of(trace)
-  local text = string.rep("0", 32 - #trace) .. trace
-  return string.sub(text, 1, 8) .. "-" .. string.sub(text, 9, 12) .. "-" .. string.sub(text, 13, 16) .. "-" ..
-    string.sub(text, 17, 20) .. "-" .. string.sub(text, 21, 32)
+local function is_trace(trace, span)
+  return is_hex(trace, 16, 32) and is_hex(span, 16)
 end
 
+-- Returns the trace and the span that the request has then: none where it says something that can't be followed.
 local function add_b3(headers, new_trace)
-  local trace, span
-  local single = headers:get("b3")
-  if single ~= nil then
-    trace, span = string.match(single, "^([0-9a-f]+)%-([0-9a-f]+)")
-  else
-    trace, span = headers:get("x-b3-traceid"), headers:get("x-b3-spanid")
+  local function get(name) return headers:get(name) or "" end
+  local single = get("b3")
+  -- Whether it is sampled, and nothing else.
+  if string.find(single, "^[01d]$") then return nil end
+  local trace, span = string.match(single, "^(%x+)%-(%x+)")
+  if trace ~= nil and is_trace(trace, span) then return string.lower(trace), string.lower(span) end
+  trace, span = get("x-b3-traceid"), get("x-b3-spanid")
+  if trace ~= "" and span ~= "" then
+    local parent = get("x-b3-parentspanid")
+    local sampled = get("x-b3-flags") == "1" and "-d" or SAMPLED[string.lower(get("x-b3-sampled"))]
+    if not is_trace(trace, span) or sampled == nil or (parent ~= "" and not is_hex(parent, 16)) then return nil end
+    trace, span = string.lower(trace), string.lower(span)
+    headers:replace("b3", trace .. "-" .. span .. sampled .. (parent == "" and "" or "-" .. string.lower(parent)))
+    return trace, span
   end
-  if not is_hex(trace, 16, 32) or not is_hex(span, 16) then
-    trace, span = new_trace, string.sub(new_trace, 17, 32)
-    single = nil
-  end
+  trace, span = new_trace, string.sub(new_trace, 17, 32)
   headers:replace("x-b3-traceid", trace)
   headers:replace("x-b3-spanid", span)
-  if single == nil then headers:replace("b3", trace .. "-" .. span) end
-  return trace
+  headers:replace("b3", trace .. "-" .. span)
+  return trace, span
 end
 
-local function add_w3c(headers, new_trace)
-  local version, trace, parent, flags =
-    string.match(headers:get("traceparent") or "", "^(%x%x)%-([0-9a-f]+)%-([0-9a-f]+)%-(%x%x)$")
-  local state = headers:get("tracestate")
-  if version ~= "00" or not is_hex(trace, 32) or not is_hex(parent, 16) then
-    trace, flags, state = new_trace, "01", nil
-  end
+-- Returns the trace. One that begins here is that of B3.
+local function add_w3c(headers, new_trace, b3_trace, b3_span)
+  local text = string.lower(string.match(headers:get("traceparent") or "", "^%s*(.-)%s*$"))
+  local trace, parent, flags = string.match(text, "^%x%x.(%x+).(%x+).(%x%x)$")
   local span = string.sub(new_trace, 1, 16)
-  local entries = { "${key}=" .. span }
-  for entry in string.gmatch(state or "", "[^,]+") do
-    local name = string.match(entry, "^%s*([^=%s]+)")
-    if name ~= "${key}" then entries[#entries + 1] = string.match(entry, "^%s*(.-)%s*$") end
+  local state = ""
+  if trace ~= nil and is_hex(trace, 32) and is_hex(parent, 16) then
+    state = headers:get("tracestate") or ""
+    if #state > ${MAX_TRACESTATE} then state = "" end
+  else
+    trace, span, flags = b3_trace or new_trace, b3_span or span, "01"
   end
-  local joined = table.concat(entries, ",")
-  headers:replace("traceparent", "00-" .. trace .. "-" .. span .. "-" .. flags)
-  headers:replace("tracestate", #joined <= ${MAX_TRACESTATE} and joined or entries[1])
+  local entries = { "${key}=" .. span }
+  for entry in string.gmatch(state, "[^,]+") do
+    local name = string.match(entry, "^%s*([^=]*)=")
+    if name ~= nil and name ~= "${key}" then entries[#entries + 1] = string.match(entry, "^%s*(.-)%s*$") end
+  end
+  headers:replace("traceparent", "00-" .. string.rep("0", 32 - #trace) .. trace .. "-" .. span .. "-" .. flags)
+  headers:replace("tracestate", table.concat(entries, ","))
   return trace
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
   local new_trace = string.gsub(headers:get("${REQUEST_ID}"), "-", "")
-  local trace
-  ${w3c ? "trace = add_w3c(headers, new_trace)" : ""}
-  ${b3 ? "trace = add_b3(headers, trace or new_trace)" : ""}
-  headers:replace("${REQUEST_ID}", uuid_of(trace))
+  local trace, span
+  ${b3 ? "trace, span = add_b3(headers, new_trace)" : ""}
+  ${w3c ? "local w3c_trace = add_w3c(headers, new_trace, trace, span)\n  trace = trace or w3c_trace" : ""}
+  -- A shorter trace is no UUID.
+  if trace == nil or #trace < 32 or trace == new_trace then return end
+  headers:replace("${REQUEST_ID}", string.sub(trace, 1, 8) .. "-" .. string.sub(trace, 9, 12) .. "-" ..
+    string.sub(trace, 13, 16) .. "-" .. string.sub(trace, 17, 20) .. "-" .. string.sub(trace, 21, 32))
 end
 `;
 }

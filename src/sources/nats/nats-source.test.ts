@@ -525,6 +525,7 @@ describe("the NATS source", () => {
     register(SHOP);
     await eventually(() => source.counts.refreshes === 1);
     expect(source.counts).toMatchObject({ surplus: 1, registrations: 1 });
+    expect(source.status.messages?.dropped).toBe(1);
     unregister(SHOP);
     register(OTHER);
     await holds(log, [OTHER_ENTRY]);
@@ -811,12 +812,14 @@ describe("the NATS source's log", () => {
     unregister(SHOP);
     register(OTHER);
     await eventually(() => source.counts.registerMessages === 2);
+    expect(source.status.messages?.waiting).toBe(2);
     isBroken = false;
     await eventually(() => {
       clock.forward(100);
       return source.status.state === "following";
     });
     await holds(log, [OTHER_ENTRY]);
+    expect(source.status.messages?.waiting).toBe(0);
 
     isBroken = true;
     unregister(OTHER);

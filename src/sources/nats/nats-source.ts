@@ -151,12 +151,13 @@ class RegistrationSource implements NatsSource {
   get status(): SourceStatus {
     const lastError = this.#platformFault ?? this.#logFault;
     const healthy = this.#lastSyncMs === undefined ? "starting" : "following";
-    const { registerMessages: registered, unregisterMessages: unregistered, pruned } = this.#counts;
+    const { registerMessages: registered, unregisterMessages: unregistered, pruned, surplus: dropped } = this.#counts;
+    const waiting = this.#writer?.waitingCount ?? 0;
     return {
       state: lastError === undefined ? healthy : "retrying",
       lastSyncMs: this.#lastSyncMs,
       lastError,
-      messages: { registered, unregistered, pruned },
+      messages: { registered, unregistered, pruned, waiting, dropped },
     };
   }
 

@@ -18,6 +18,8 @@ export class RegistrationWriter {
   readonly #backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
   /** By key, so that a log that is slow or away costs one value per endpoint and no more. */
   #pending = new Map<string, Want>();
+  /** Of the write under way. */
+  #writingCount = 0;
   /** Whether the log is to be told that the key space has all, and was. */
   #completion: "open" | "wanted" | "told" = "open";
   /** Resolved while nothing is to be written. */
@@ -28,6 +30,11 @@ export class RegistrationWriter {
     this.#clock = clock;
     this.#signal = signal;
     this.#onWritten = onWritten;
+  }
+
+  /** What the log does not have yet. */
+  get waitingCount(): number {
+    return this.#pending.size + this.#writingCount;
   }
 
   want(want: Want): void {
@@ -70,6 +77,7 @@ export class RegistrationWriter {
   async #writePending(): Promise<boolean> {
     const wants = this.#pending;
     this.#pending = new Map();
+    this.#writingCount = wants.size;
     try {
       await this.#writer.apply([...wants.values()]);
       if (this.#completion === "wanted") {
@@ -82,6 +90,8 @@ export class RegistrationWriter {
       this.#pending = wants;
       this.#onWritten(asError(thrown));
       return false;
+    } finally {
+      this.#writingCount = 0;
     }
     if (this.#backoff.attempts > 0) this.#onWritten(undefined);
     this.#backoff.reset();
