@@ -149,16 +149,17 @@ const PREVIOUS_HOSTS = {
 };
 
 /**
- * GET, HEAD, OPTIONS, TRACE, and the few of WebDAV that only read: no method whose first letter is among these, which all
- * that have effects are (POST, PUT, PATCH, DELETE, MOVE, LOCK...). Envoy compares letters faster than regular expressions.
+ * GET, HEAD, OPTIONS and TRACE, and the few of WebDAV that only read: of the methods that Envoy knows, those without a letter
+ * that is in none of the four, and that do not begin as POST does. Envoy compares letters faster than regular expressions,
+ * and each comparison costs an active route 340 bytes.
  */
-const SAFE_METHODS = ["P", "D", "C", "M", "L", "U"].map((letter) => ({
+const SAFE_METHODS = [
+  ...["L", "U", "M", "B", "Y"].map((value) => ({ case: "contains" as const, value })),
+  { case: "prefix" as const, value: "P" },
+].map((matchPattern) => ({
   name: ":method",
   invertMatch: true,
-  headerMatchSpecifier: {
-    case: "stringMatch" as const,
-    value: { matchPattern: { case: "prefix" as const, value: letter } },
-  },
+  headerMatchSpecifier: { case: "stringMatch" as const, value: { matchPattern } },
 }));
 
 function requestMatcher({ kind, name, value }: RequestCondition) {

@@ -175,6 +175,8 @@ describe("balancing as on Gorouter", () => {
       ["DELETE", {}, 1],
       ["MOVE", {}, 1],
       ["LOCK", {}, 1],
+      ["SUBSCRIBE", {}, 1],
+      ["ACL", {}, 1],
       ["POST", { "Idempotency-Key": "k1" }, 3],
       ["POST", { "X-Idempotency-Key": "k1" }, 3],
     ])("of a %s with %j that its instance took and did not answer: at %i instances", async (method, headers, count) => {
