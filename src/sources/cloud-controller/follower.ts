@@ -6,7 +6,7 @@ import type { Logger } from "../../lib/logger.js";
 import type { KeySpaceWriter } from "../../log/key-space-writer.js";
 import { Alarm } from "./alarm.js";
 import type { CcClient } from "./cc-client.js";
-import { RateLimited } from "./faults.js";
+import { RateLimited } from "../http-faults.js";
 import type { FetchList } from "./lookups.js";
 import { patiently } from "./patience.js";
 import { Refusals } from "./refusals.js";

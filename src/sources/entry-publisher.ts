@@ -1,8 +1,8 @@
 /** Carries what moved to the log: at once, one write after the other. */
-import { Backoff } from "../../lib/backoff.js";
-import type { Clock } from "../../lib/clock.js";
-import { asError } from "../../lib/errors.js";
-import type { KeySpaceWriter, Want } from "../../log/key-space-writer.js";
+import { Backoff } from "../lib/backoff.js";
+import type { Clock } from "../lib/clock.js";
+import { asError } from "../lib/errors.js";
+import type { KeySpaceWriter, Want } from "../log/key-space-writer.js";
 
 const RETRY_INITIAL_MS = 100;
 const RETRY_MAX_MS = 5_000;
