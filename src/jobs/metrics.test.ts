@@ -12,7 +12,7 @@ it("messages of NATS are counted by Gorouter's names", async () => {
         state: "following",
         lastSyncMs: 0,
         lastError: undefined,
-        messages: { registered: 7, unregistered: 2, pruned: 1 },
+        messages: { registered: 7, unregistered: 2, pruned: 1, refused: 4 },
       },
     ],
     credentials: { replacedCount: 0, refused: [], certificateEndsMs: {} },
@@ -21,4 +21,5 @@ it("messages of NATS are counted by Gorouter's names", async () => {
   expect(text).toContain('registry_message{component="",action=""} 7');
   expect(text).toContain('unregistry_message{component=""} 2');
   expect(text).toContain("routes_pruned 1");
+  expect(text).toContain('cf_mesh_source_messages_refused_total{source="nats"} 4');
 });

@@ -97,6 +97,14 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
   measure("mirror_behind_writes", "Writes of the log that the router does not have yet", [], ({ router }, set) => {
     if (router?.mirror?.logSequence !== undefined) set(Math.max(0, router.mirror.logSequence - router.mirror.sequence));
   });
+  measure(
+    "source_messages_refused_total",
+    "Registrations that a source could not take since the process started: they are malformed",
+    ["source"],
+    ({ sources }, set) => {
+      for (const { name, messages } of sources) if (messages) set(messages.refused, { source: name });
+    },
+  );
   measure("source_requests", "Requests that a source sent in the last minute", ["source"], ({ sources }, set) => {
     for (const { name, requests } of sources) if (requests) set(requests.lastMinute, { source: name });
   });

@@ -27,6 +27,8 @@ export interface MessageCounts {
   readonly unregistered: number;
   /** What nobody registered again in time. */
   readonly pruned: number;
+  /** What could not be taken: it is malformed. */
+  readonly refused: number;
 }
 
 /** What a source asks of a platform that limits its clients. */

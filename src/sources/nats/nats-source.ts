@@ -151,12 +151,12 @@ class RegistrationSource implements NatsSource {
   get status(): SourceStatus {
     const lastError = this.#platformFault ?? this.#logFault;
     const healthy = this.#lastSyncMs === undefined ? "starting" : "following";
-    const { registerMessages: registered, unregisterMessages: unregistered, pruned } = this.#counts;
+    const { registerMessages: registered, unregisterMessages: unregistered, pruned, refusedMessages } = this.#counts;
     return {
       state: lastError === undefined ? healthy : "retrying",
       lastSyncMs: this.#lastSyncMs,
       lastError,
-      messages: { registered, unregistered, pruned },
+      messages: { registered, unregistered, pruned, refused: refusedMessages },
     };
   }
 

@@ -1,0 +1,189 @@
+/** The routes of the routing API as they are known: pure, time comes as an argument. */
+import { decodeRegistration } from "../../entries/entries.js";
+import { type ApiRoute, type ModificationTag, ttlMsOf } from "./route.js";
+
+/** One row of the API. */
+interface Known {
+  /** Of its entry. */
+  value: Uint8Array;
+  ttlMs: number;
+  /** undefined for one of an earlier run, that nothing was heard of since. */
+  tag: ModificationTag | undefined;
+  /** The guid that the tag had before: of a row that was deleted, and made again. */
+  formerGuid: string;
+  /** When it was last said again, Unix time in milliseconds; undefined where no event told. */
+  renewedMs: number | undefined;
+}
+
+/** What became of an event. outdated: something newer is known. kept: it is waited for. */
+export type Outcome = "moved" | "same" | "outdated" | "surplus" | "kept";
+
+export interface ListOutcome {
+  /** Ids of rows whose entries changed. */
+  readonly moved: ReadonlySet<string>;
+  /** Rows that the list lacks, and that are gone by that. */
+  readonly goneCount: number;
+  /** Rows that the list lacks, and that are waited for. */
+  readonly keptCount: number;
+  /** Rows that were not taken, because there are too many. */
+  readonly surplusCount: number;
+  /** It told of a row, or of one that was said again, of which no event had told. */
+  readonly hasNews: boolean;
+}
+
+/** Clocks of the API and ours, and the way that an event takes. */
+const SLACK_MS = 2_000;
+
+/**
+ * Gorouter's rules (route_fetcher/route_fetcher.go, route/pool.go), and these where they leave something open:
+ *
+ * - Order. An event with an older tag changes nothing; nor does one of a row that was deleted and made again since, when
+ *   the new one is known already.
+ * - What a list lacks is gone, and so is what is deleted. The API keeps the time of its rows itself, and lists none whose
+ *   time is up, so that none is kept here.
+ * - An outage removes nothing. While the API was away nobody could say a route again there; so what is gone afterwards, and
+ *   may be so for that reason alone, is waited for: for as long as its time to live, from the moment when the API is back.
+ */
+export class RouteBook {
+  readonly #known = new Map<string, Known>();
+  readonly #maxCount: number;
+  /** When the API could be read again, after the latest time that it could not; Infinity while it can't. */
+  #backMs: number | undefined;
+
+  /** @param maxCount  rows that are taken at most. */
+  constructor(maxCount: number) {
+    this.#maxCount = maxCount;
+  }
+
+  get count(): number {
+    return this.#known.size;
+  }
+
+  ids(): Iterable<string> {
+    return this.#known.keys();
+  }
+
+  /** Of a row's entry; undefined for one that is not there. */
+  value(id: string): Uint8Array | undefined {
+    return this.#known.get(id)?.value;
+  }
+
+  get isAway(): boolean {
+    return this.#backMs === Infinity;
+  }
+
+  /** An entry that an earlier run left. */
+  recall(id: string, value: Uint8Array): void {
+    if (this.#known.has(id)) return;
+    const ttlMs = ttlMsOf(decodeRegistration(value).staleThresholdSeconds);
+    this.#known.set(id, { value, ttlMs, tag: undefined, formerGuid: "", renewedMs: undefined });
+  }
+
+  /** The API can't be read. */
+  goesAway(): void {
+    this.#backMs = Infinity;
+  }
+
+  /** The API can be read. */
+  isThere(nowMs: number): void {
+    if (this.isAway) this.#backMs = nowMs;
+  }
+
+  upsert(route: ApiRoute, nowMs: number): Outcome {
+    const known = this.#known.get(route.id);
+    if (!known) return this.#add(route, nowMs) ? "moved" : "surplus";
+    if (isOutdated(known, route.tag)) return "outdated";
+    return renew(known, route, nowMs) ? "moved" : "same";
+  }
+
+  remove({ id, tag }: ApiRoute, nowMs: number): Outcome {
+    const known = this.#known.get(id);
+    if (!known) return "same";
+    if (isOutdated(known, tag)) return "outdated";
+    if (this.#isWaitedFor(known, nowMs)) return "kept";
+    this.#known.delete(id);
+    return "moved";
+  }
+
+  /**
+   * Begins a full list. It has to be asked for after all events that were taken before, so that it is no older than they
+   * are; `take` is told of each route, and `finish` of the end: whatever did not come up is missing.
+   */
+  beginList(): { take(route: ApiRoute): Outcome; finish(nowMs: number): ListOutcome } {
+    const seen = new Set<string>();
+    const moved = new Set<string>();
+    let surplusCount = 0;
+    let hasNews = false;
+    return {
+      take: (route) => {
+        seen.add(route.id);
+        const known = this.#known.get(route.id);
+        if (known?.tag && (isSame(known.tag, route.tag) || isOlder(route.tag, known.tag))) return "same";
+        if (!known && !this.#add(route, undefined)) {
+          surplusCount += 1;
+          return "surplus";
+        }
+        // Without a tag nobody can tell.
+        hasNews ||= route.tag.guid !== "";
+        if (known && !renew(known, route, undefined)) return "same";
+        moved.add(route.id);
+        return "moved";
+      },
+      finish: (nowMs) => {
+        let goneCount = 0;
+        let keptCount = 0;
+        for (const [id, known] of this.#known) {
+          if (seen.has(id)) continue;
+          if (this.#isWaitedFor(known, nowMs)) {
+            keptCount += 1;
+            continue;
+          }
+          this.#known.delete(id);
+          moved.add(id);
+          goneCount += 1;
+        }
+        return { moved, goneCount, keptCount, surplusCount, hasNews };
+      },
+    };
+  }
+
+  /** Returns whether there was room. */
+  #add(route: ApiRoute, renewedMs: number | undefined): boolean {
+    if (this.#known.size >= this.#maxCount) return false;
+    const { id, tag, ttlMs } = route;
+    this.#known.set(id, { value: route.encode(), ttlMs, tag, formerGuid: "", renewedMs });
+    return true;
+  }
+
+  /** Whether its time may be up, for want of an API that it could be said to again, and it still may be. */
+  #isWaitedFor({ ttlMs, renewedMs }: Known, nowMs: number): boolean {
+    if (this.#backMs === undefined || nowMs >= this.#backMs + ttlMs) return false;
+    return renewedMs === undefined || renewedMs + ttlMs <= nowMs + SLACK_MS;
+  }
+}
+
+/** Returns whether its entry changed. */
+function renew(known: Known, route: ApiRoute, nowMs: number | undefined): boolean {
+  const { tag, ttlMs } = route;
+  if (known.tag && known.tag.guid !== tag.guid) known.formerGuid = known.tag.guid;
+  known.tag = tag;
+  known.ttlMs = ttlMs;
+  known.renewedMs = nowMs;
+  const value = route.encode();
+  if (Buffer.compare(known.value, value) === 0) return false;
+  known.value = value;
+  return true;
+}
+
+function isOutdated({ tag: known, formerGuid }: Known, tag: ModificationTag): boolean {
+  if (known === undefined || tag.guid === "") return false;
+  return tag.guid === formerGuid || isOlder(tag, known);
+}
+
+function isOlder(tag: ModificationTag, than: ModificationTag): boolean {
+  return tag.guid !== "" && tag.guid === than.guid && tag.index < than.index;
+}
+
+function isSame(one: ModificationTag, other: ModificationTag): boolean {
+  return one.guid !== "" && one.guid === other.guid && one.index === other.index;
+}
