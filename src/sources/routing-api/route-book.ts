@@ -43,12 +43,15 @@ const SLACK_MS = 2_000;
  *   time is up, so that none is kept here.
  * - An outage removes nothing. While the API was away nobody could say a route again there; so what is gone afterwards, and
  *   may be so for that reason alone, is waited for: for as long as its time to live, from the moment when the API is back.
+ *   An outage of less than half of that time is none: who says a route again does so more often than that.
  */
 export class RouteBook {
   readonly #known = new Map<string, Known>();
   readonly #maxCount: number;
-  /** When the API could be read again, after the latest time that it could not; Infinity while it can't. */
-  #backMs: number | undefined;
+  /** When the latest list ended. */
+  #listedMs: number | undefined;
+  /** The latest time that the API could not be read, and when it could again: Infinity while it can't. */
+  #outage: { readonly sinceMs: number; readonly backMs: number } | undefined;
 
   /** @param maxCount  rows that are taken at most. */
   constructor(maxCount: number) {
@@ -69,7 +72,7 @@ export class RouteBook {
   }
 
   get isAway(): boolean {
-    return this.#backMs === Infinity;
+    return this.#outage?.backMs === Infinity;
   }
 
   /** An entry that an earlier run left. */
@@ -81,12 +84,8 @@ export class RouteBook {
 
   /** The API can't be read. */
   goesAway(): void {
-    this.#backMs = Infinity;
-  }
-
-  /** The API can be read. */
-  isThere(nowMs: number): void {
-    if (this.isAway) this.#backMs = nowMs;
+    // Nobody knows for how long it has been so when it never could be read.
+    if (!this.isAway) this.#outage = { sinceMs: this.#listedMs ?? -Infinity, backMs: Infinity };
   }
 
   upsert(route: ApiRoute, nowMs: number): Outcome {
@@ -107,7 +106,7 @@ export class RouteBook {
 
   /**
    * Begins a full list. It has to be asked for after all events that were taken before, so that it is no older than they
-   * are; `take` is told of each route, and `finish` of the end: whatever did not come up is missing.
+   * are; `take` is told of each route, and `finish` of the end: whatever did not come up is missing, and the API is there.
    */
   beginList(): { take(route: ApiRoute): Outcome; finish(nowMs: number): ListOutcome } {
     const seen = new Set<string>();
@@ -130,6 +129,8 @@ export class RouteBook {
         return "moved";
       },
       finish: (nowMs) => {
+        this.#listedMs = nowMs;
+        if (this.#outage && this.isAway) this.#outage = { ...this.#outage, backMs: nowMs };
         let goneCount = 0;
         let keptCount = 0;
         for (const [id, known] of this.#known) {
@@ -157,7 +158,10 @@ export class RouteBook {
 
   /** Whether its time may be up, for want of an API that it could be said to again, and it still may be. */
   #isWaitedFor({ ttlMs, renewedMs }: Known, nowMs: number): boolean {
-    if (this.#backMs === undefined || nowMs >= this.#backMs + ttlMs) return false;
+    if (!this.#outage) return false;
+    const { sinceMs, backMs } = this.#outage;
+    const lastedMs = Math.min(backMs, nowMs) - sinceMs;
+    if (nowMs >= backMs + ttlMs || lastedMs < ttlMs / 2) return false;
     return renewedMs === undefined || renewedMs + ttlMs <= nowMs + SLACK_MS;
   }
 }

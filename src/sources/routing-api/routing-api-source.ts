@@ -231,9 +231,7 @@ class RouteSource implements RoutingApiSource {
       if (route && list.take(route) === "moved") this.#tellOfName(route);
     }
     this.#refusedBefore = refused;
-    const nowMs = this.#clock.now();
-    this.#book.isThere(nowMs);
-    const outcome = list.finish(nowMs);
+    const outcome = list.finish(this.#clock.now());
     this.#counts.gone += outcome.goneCount;
     this.#countSurplus(outcome.surplusCount);
     if (outcome.keptCount > 0) {
