@@ -53,20 +53,34 @@ describe("the book of routes", () => {
     expect(names(book)).toEqual([]);
   });
 
-  it("knows a row that was deleted and made again from the one before", () => {
+  it("keeps a row that was deleted and made anew, in whatever order that is told", () => {
+    const old = (index: number) => row("a", index, { guid: "old" });
+    const made = row("a", 0, { guid: "new", log_guid: "new" });
+    const inAnyOrder = new RouteBook(10);
+    list(inAnyOrder, T0, old(9));
+    expect(inAnyOrder.upsert(made, T0)).toBe("moved");
+    expect(inAnyOrder.remove(old(9), T0)).toBe("outdated");
+    expect(guidOf(inAnyOrder, made)).toBe("new");
+    expect(inAnyOrder.remove(made, T0)).toBe("moved");
+
+    // A list has overtaken the events of what it tells.
+    const overtaken = new RouteBook(10);
+    list(overtaken, T0, made);
+    overtaken.upsert(old(9), T0);
+    expect(overtaken.remove(old(9), T0)).toBe("same");
+    expect(overtaken.upsert(made, T0)).toBe("moved");
+    expect(guidOf(overtaken, made)).toBe("new");
+    expect(overtaken.remove(row("a", 0, { guid: "never told" }), T0)).toBe("outdated");
+    expect(overtaken.remove(made, T0)).toBe("moved");
+  });
+
+  it("believes a list in which row is there, also when a database was restored", () => {
     const book = new RouteBook(10);
-    list(book, T0, row("a", 9, { guid: "old" }));
-    // The list has overtaken the events of what it tells.
-    list(book, T0, row("a", 0, { guid: "new", log_guid: "new" }));
-    expect(book.remove(row("a", 9, { guid: "old" }), T0)).toBe("outdated");
-    expect(book.upsert(row("a", 8, { guid: "old" }), T0)).toBe("outdated");
-    expect(guidOf(book, row("a"))).toBe("new");
-    expect(book.remove(row("a", 0, { guid: "never seen" }), T0)).toBe("moved");
-    // A database that was restored may have the row of before again.
-    list(book, T0, row("a", 0, { guid: "new" }));
-    list(book, T0, row("a", 0, { guid: "old" }));
-    list(book, T0, row("a", 0, { guid: "new", log_guid: "restored" }));
+    list(book, T0, row("a", 5, { guid: "old" }));
+    book.upsert(row("a", 0, { guid: "new", log_guid: "new" }), T0);
+    list(book, T0, row("a", 3, { guid: "old", log_guid: "restored" }));
     expect(guidOf(book, row("a"))).toBe("restored");
+    expect(book.remove(row("a", 3, { guid: "old" }), T0)).toBe("moved");
   });
 
   it("takes whatever comes later for newer where there is no tag", () => {
@@ -141,6 +155,17 @@ describe("the book of routes", () => {
       book.goesAway();
       expect(book.remove(row("a"), T0 + TTL_MS / 2 - 1)).toBe("moved");
       expect(list(book, T0 + TTL_MS / 2 - 1)).toMatchObject({ goneCount: 1, keptCount: 0 });
+    });
+
+    it("waits on when the API goes away again soon, however short that is", () => {
+      const { book, backMs } = afterOutage();
+      list(book, backMs);
+      book.goesAway();
+      expect(list(book, backMs + 5_000)).toMatchObject({ goneCount: 0, keptCount: 2 });
+      expect(list(book, backMs + 5_000 + TTL_MS)).toMatchObject({ goneCount: 2 });
+      list(book, backMs + 10 * TTL_MS, row("early"));
+      book.goesAway();
+      expect(list(book, backMs + 10 * TTL_MS + 5_000)).toMatchObject({ goneCount: 1 });
     });
 
     it("waits for what an earlier run left", () => {

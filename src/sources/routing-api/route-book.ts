@@ -9,8 +9,8 @@ interface Known {
   ttlMs: number;
   /** undefined for one of an earlier run, that nothing was heard of since. */
   tag: ModificationTag | undefined;
-  /** The guid that the tag had before: of a row that was deleted, and made again. */
-  formerGuid: string;
+  /** The guid that the tag had before, of a row that was made anew, until its deletion is told, too; "" for none. */
+  otherGuid: string;
   /** When it was last said again, Unix time in milliseconds; undefined where no event told. */
   renewedMs: number | undefined;
 }
@@ -33,12 +33,14 @@ export interface ListOutcome {
 
 /** Clocks of the API and ours, and the way that an event takes. */
 const SLACK_MS = 2_000;
+/** What the API allows where nobody tells it otherwise. */
+const LONGEST_TTL_MS = 120_000;
 
 /**
  * Gorouter's rules (route_fetcher/route_fetcher.go, route/pool.go), and these where they leave something open:
  *
- * - Order. An event with an older tag changes nothing; nor does one of a row that was deleted and made again since, when
- *   the new one is known already.
+ * - Order. An event with an older tag changes nothing. A row that is deleted and made anew has another guid, and the events
+ *   of both come in any order, or after a list that has the new one: so what is deleted is the row of that guid alone.
  * - What a list lacks is gone, and so is what is deleted. The API keeps the time of its rows itself, and lists none whose
  *   time is up, so that none is kept here.
  * - An outage removes nothing. While the API was away nobody could say a route again there; so what is gone afterwards, and
@@ -79,26 +81,41 @@ export class RouteBook {
   recall(id: string, value: Uint8Array): void {
     if (this.#known.has(id)) return;
     const ttlMs = ttlMsOf(decodeRegistration(value).staleThresholdSeconds);
-    this.#known.set(id, { value, ttlMs, tag: undefined, formerGuid: "", renewedMs: undefined });
+    this.#known.set(id, { value, ttlMs, tag: undefined, otherGuid: "", renewedMs: undefined });
   }
 
   /** The API can't be read. */
   goesAway(): void {
+    if (this.isAway) return;
     // Nobody knows for how long it has been so when it never could be read.
-    if (!this.isAway) this.#outage = { sinceMs: this.#listedMs ?? -Infinity, backMs: Infinity };
+    const listedMs = this.#listedMs ?? -Infinity;
+    const { sinceMs, backMs } = this.#outage ?? { sinceMs: listedMs, backMs: listedMs };
+    // Back for less time than it had been away: not everybody could say all again.
+    const isOneOutage = listedMs - backMs < Math.min(backMs - sinceMs, LONGEST_TTL_MS);
+    this.#outage = { sinceMs: isOneOutage ? sinceMs : listedMs, backMs: Infinity };
   }
 
   upsert(route: ApiRoute, nowMs: number): Outcome {
     const known = this.#known.get(route.id);
     if (!known) return this.#add(route, nowMs) ? "moved" : "surplus";
-    if (isOutdated(known, route.tag)) return "outdated";
+    if (known.tag && isOlder(route.tag, known.tag)) return "outdated";
+    if (known.tag && known.tag.guid !== route.tag.guid) known.otherGuid = known.tag.guid;
     return renew(known, route, nowMs) ? "moved" : "same";
   }
 
   remove({ id, tag }: ApiRoute, nowMs: number): Outcome {
     const known = this.#known.get(id);
     if (!known) return "same";
-    if (isOutdated(known, tag)) return "outdated";
+    if (known.tag && isOlder(tag, known.tag)) return "outdated";
+    if (known.tag && isOther(tag, known.tag)) {
+      if (tag.guid === known.otherGuid) known.otherGuid = "";
+      return "outdated";
+    }
+    if (known.otherGuid !== "") {
+      known.tag = { guid: known.otherGuid, index: 0 };
+      known.otherGuid = "";
+      return "same";
+    }
     if (this.#isWaitedFor(known, nowMs)) return "kept";
     this.#known.delete(id);
     return "moved";
@@ -117,6 +134,7 @@ export class RouteBook {
       take: (route) => {
         seen.add(route.id);
         const known = this.#known.get(route.id);
+        if (known) known.otherGuid = "";
         if (known?.tag && (isSame(known.tag, route.tag) || isOlder(route.tag, known.tag))) return "same";
         if (!known && !this.#add(route, undefined)) {
           surplusCount += 1;
@@ -152,7 +170,7 @@ export class RouteBook {
   #add(route: ApiRoute, renewedMs: number | undefined): boolean {
     if (this.#known.size >= this.#maxCount) return false;
     const { id, tag, ttlMs } = route;
-    this.#known.set(id, { value: route.encode(), ttlMs, tag, formerGuid: "", renewedMs });
+    this.#known.set(id, { value: route.encode(), ttlMs, tag, otherGuid: "", renewedMs });
     return true;
   }
 
@@ -169,7 +187,6 @@ export class RouteBook {
 /** Returns whether its entry changed. */
 function renew(known: Known, route: ApiRoute, nowMs: number | undefined): boolean {
   const { tag, ttlMs } = route;
-  if (known.tag && known.tag.guid !== tag.guid) known.formerGuid = known.tag.guid;
   known.tag = tag;
   known.ttlMs = ttlMs;
   known.renewedMs = nowMs;
@@ -179,13 +196,12 @@ function renew(known: Known, route: ApiRoute, nowMs: number | undefined): boolea
   return true;
 }
 
-function isOutdated({ tag: known, formerGuid }: Known, tag: ModificationTag): boolean {
-  if (known === undefined || tag.guid === "") return false;
-  return tag.guid === formerGuid || isOlder(tag, known);
-}
-
 function isOlder(tag: ModificationTag, than: ModificationTag): boolean {
   return tag.guid !== "" && tag.guid === than.guid && tag.index < than.index;
+}
+
+function isOther(one: ModificationTag, other: ModificationTag): boolean {
+  return one.guid !== "" && other.guid !== "" && one.guid !== other.guid;
 }
 
 function isSame(one: ModificationTag, other: ModificationTag): boolean {
