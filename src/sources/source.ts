@@ -22,7 +22,7 @@ export interface SourceStatus {
 
 /** What a source was sent since it was made. */
 export interface MessageCounts {
-  /** Messages that register, and that take back; those included that changed nothing. */
+  /** What registers, and what takes back; that included which changed nothing. */
   readonly registered: number;
   readonly unregistered: number;
   /** What nobody registered again in time. */

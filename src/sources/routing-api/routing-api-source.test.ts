@@ -414,7 +414,10 @@ describe("the routing API's source", () => {
       const running = await saying(JSON.stringify([bad, listed, null, { ...listed, ip: "app.internal", port: 1 }]));
       await holds(SHOP, "shop.example.com/cart app.internal:1");
       for (let list = 0; list < 3; list += 1) await nextList(running);
+      const { listedRoutes, lists } = running.source.counts;
+      expect(listedRoutes).toBe(2 * lists);
       expect(running.source.counts).toMatchObject({ refused: 2, routes: 2 });
+      expect(running.source.status.messages).toMatchObject({ registered: listedRoutes, refused: 2 });
       expect(logLines.flatMap(({ reason }) => reason ?? [])).toEqual([
         'port: 70000 is no port (route "shop.example.com/cart")',
       ]);

@@ -47,8 +47,9 @@ export interface RoutingApiSourceOptions extends Omit<RoutingApiAccess, "request
 export interface RoutingApiCounts {
   /** Event streams opened. */
   readonly subscriptions: number;
-  /** Complete lists read. */
+  /** Complete lists read, and routes that they told of. */
   readonly lists: number;
+  readonly listedRoutes: number;
   /** Events that say a route, and that take one back; those included that changed nothing. */
   readonly upserts: number;
   readonly deletes: number;
@@ -102,6 +103,7 @@ class RouteSource implements RoutingApiSource {
   readonly #counts = {
     subscriptions: 0,
     lists: 0,
+    listedRoutes: 0,
     upserts: 0,
     deletes: 0,
     unknownEvents: 0,
@@ -136,12 +138,13 @@ class RouteSource implements RoutingApiSource {
     const [fault] = this.#faults.values();
     const lastError = fault?.message ?? this.#logFault;
     const healthy = this.#lastSyncMs === undefined ? "starting" : "following";
-    const { upserts: registered, deletes: unregistered, gone: pruned, refused } = this.#counts;
+    const { upserts, listedRoutes, deletes, gone, refused } = this.#counts;
     return {
       state: lastError === undefined ? healthy : "retrying",
       lastSyncMs: this.#lastSyncMs,
       lastError,
-      messages: { registered, unregistered, pruned, refused },
+      // As Gorouter counts: each list registers all that it has, and unregisters what it lacks.
+      messages: { registered: upserts + listedRoutes, unregistered: deletes + gone, pruned: 0, refused },
     };
   }
 
@@ -228,7 +231,9 @@ class RouteSource implements RoutingApiSource {
     for (const [index, json] of listed.entries()) {
       if (index % ROUTES_PER_TURN === ROUTES_PER_TURN - 1) await nextTurn();
       const route = this.#parse("list", json, refused);
-      if (route && list.take(route) === "moved") this.#tellOfName(route);
+      if (!route) continue;
+      this.#counts.listedRoutes += 1;
+      if (list.take(route) === "moved") this.#tellOfName(route);
     }
     this.#refusedBefore = refused;
     const outcome = list.finish(this.#clock.now());
