@@ -1,4 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -11,6 +13,7 @@ import { type Mesh, startMesh } from "../../src/jobs/up.js";
 import { systemClock } from "../../src/lib/clock.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { Link } from "../reliability/link.js";
+import { built } from "../support/built.js";
 import { Client } from "../support/client.js";
 import { APP_DOMAIN, type EmulatedFoundation, startEmulatedFoundation } from "../support/emulated-foundation.js";
 import { eventually } from "../support/eventually.js";
@@ -234,5 +237,44 @@ describe("the routing API", () => {
     await publisher.remove(route);
     await answers("404", route.route);
     await followed();
+  });
+
+  it("is followed by a control of its own process, which says how it fares, and no secret", async () => {
+    await publisher.post({ route: "process.example.test", port: 9 });
+    const home = await mkdtemp(join(tmpdir(), "cf-mesh-routing-control-"));
+    const file = (name: string) => join(home, name);
+    await writeFile(file("secret"), `${READER.secret}\n`, { mode: 0o600 });
+    const apiPort = await freePort();
+    const { apiUrl, uaaUrl } = cf.foundation;
+    const sections = {
+      logLevel: "debug",
+      api: { port: apiPort },
+      log: { directory: file("log") },
+      routingApi: { url: apiUrl, uaaUrl, clientId: READER.id, clientSecretFile: file("secret") },
+    };
+    await writeFile(file("mesh.json"), JSON.stringify(sections));
+    const job = spawn(process.execPath, [built("src/cli/main.ts"), "control", "--config", file("mesh.json")]);
+    let output = "";
+    for (const stream of [job.stdout, job.stderr]) stream.on("data", (text: Buffer) => (output += text.toString()));
+    try {
+      const get = async (path: string) => {
+        const response = await fetch(`http://127.0.0.1:${apiPort}${path}`).catch(() => undefined);
+        return response?.ok === true ? response.text() : undefined;
+      };
+      expect(await eventually(() => get("/ready"))).toBe("ready\n");
+      const metrics = await eventually(() => get("/metrics"));
+      expect(metrics).toContain('cf_mesh_source_state{source="routing-api",state="following"} 1');
+      expect(metrics).toContain('cf_mesh_source_messages_refused_total{source="routing-api"} 0');
+      const status = JSON.parse(await eventually(() => get("/status"))) as Mesh["status"];
+      expect(status.sources).toMatchObject([{ name: "routing-api", role: "leader", state: "following" }]);
+      expect(status.sources[0]?.messages?.registered).toBeGreaterThan(0);
+      const token = "eyJ";
+      for (const secret of [READER.secret, token]) expect(output + JSON.stringify(status)).not.toContain(secret);
+    } finally {
+      const ended = once(job, "exit");
+      job.kill("SIGTERM");
+      expect((await ended)[0]).toBe(0);
+      await rm(home, { recursive: true, force: true });
+    }
   });
 });
