@@ -7,9 +7,9 @@
 import { KEY_SPACES } from "../../entries/keys.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import type { Logger } from "../../lib/logger.js";
+import { Alarm } from "../alarm.js";
 import { type HttpCredentials, openAgent } from "../http.js";
 import type { Source } from "../source.js";
-import { Alarm } from "./alarm.js";
 import { CcClient } from "./cc-client.js";
 import { Follower } from "./follower.js";
 import { RequestBudget } from "./request-budget.js";

@@ -4,7 +4,7 @@ import type { Clock } from "../../lib/clock.js";
 import { MeshError } from "../../lib/errors.js";
 import type { Logger } from "../../lib/logger.js";
 import type { KeySpaceWriter } from "../../log/key-space-writer.js";
-import { Alarm } from "./alarm.js";
+import { Alarm } from "../alarm.js";
 import type { CcClient } from "./cc-client.js";
 import { RateLimited } from "../http-faults.js";
 import type { FetchList } from "./lookups.js";

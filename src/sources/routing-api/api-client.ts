@@ -2,6 +2,7 @@
 import { type Agent, request } from "undici";
 import type { Clock } from "../../lib/clock.js";
 import { asError, MeshError } from "../../lib/errors.js";
+import { followed } from "../../lib/followed-signal.js";
 import { exchange, type HttpCredentials, openAgent } from "../http.js";
 import { malformedAnswer, requestRefused, serverFailed, unreachable } from "../http-faults.js";
 import { ProtocolViolation } from "../protocol-violation.js";
@@ -82,9 +83,8 @@ export class RoutingApiClient {
   async list(signal: AbortSignal): Promise<readonly unknown[]> {
     return this.#withToken(`GET ${LIST_PATH}`, signal, async (apiUrl, authorization) => {
       const server = nameOf(apiUrl);
-      const inTime = AbortSignal.any([signal, AbortSignal.timeout(MAX_LIST_TIMEOUTS * this.#requestTimeoutMs)]);
       const asked = { server, url: new URL(apiUrl + LIST_PATH), headers: { authorization }, remedies: REMEDIES };
-      const answer = await exchange(this.#agent, asked, inTime);
+      const answer = await this.#inTime(signal, (inTime) => exchange(this.#agent, asked, inTime));
       if (!answer.ok) return { refusal: { server, ...answer } };
       const { body } = answer;
       if (body === null) return { value: [] };
@@ -107,6 +107,18 @@ export class RoutingApiClient {
 
   async close(): Promise<void> {
     await Promise.all([this.#agent.destroy(), this.#streamAgent.destroy()]);
+  }
+
+  async #inTime<T>(signal: AbortSignal, read: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const timeoutMs = MAX_LIST_TIMEOUTS * this.#requestTimeoutMs;
+    const inTime = followed(signal);
+    const timer = setTimeout(() => inTime.abort(new Error(`it took more than ${timeoutMs} ms`)), timeoutMs);
+    try {
+      return await read(inTime.signal);
+    } finally {
+      clearTimeout(timer);
+      inTime.letGo();
+    }
   }
 
   async #open(apiUrl: string, authorization: string, signal: AbortSignal): Promise<Asked<EventStream>> {

@@ -29,6 +29,13 @@ export class StreamEnded extends MeshError {
   }
 }
 
+export const nothingReadable = (count: number, problem: string) =>
+  new MeshError(
+    "MESH_SOURCE_MALFORMED",
+    `Routing API: of ${count} routes none can be read (${problem}); ${MEANWHILE}`,
+    "check that routingApi.url leads to a routing API; if it does, its version may be too new for this one",
+  );
+
 export const streamDeaf = (server: string) =>
   new MeshError(
     "MESH_SOURCE_UNREACHABLE",

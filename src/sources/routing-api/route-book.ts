@@ -123,9 +123,10 @@ export class RouteBook {
 
   /**
    * Begins a full list. It has to be asked for after all events that were taken before, so that it is no older than they
-   * are; `take` is told of each route, and `finish` of the end: whatever did not come up is missing, and the API is there.
+   * are; `take` is told of each route, `keep` of a row that can't be read, and `finish` of the end: whatever did not come
+   * up is missing, and the API is there.
    */
-  beginList(): { take(route: ApiRoute): Outcome; finish(nowMs: number): ListOutcome } {
+  beginList(): { take(route: ApiRoute): Outcome; keep(id: string): void; finish(nowMs: number): ListOutcome } {
     const seen = new Set<string>();
     const moved = new Set<string>();
     let surplusCount = 0;
@@ -146,6 +147,7 @@ export class RouteBook {
         moved.add(route.id);
         return "moved";
       },
+      keep: (id) => void seen.add(id),
       finish: (nowMs) => {
         this.#listedMs = nowMs;
         if (this.#outage && this.isAway) this.#outage = { ...this.#outage, backMs: nowMs };

@@ -58,7 +58,22 @@ export interface ApiRoute {
 /** What is wrong with a route, by field and value. */
 export class BadRoute extends Error {
   override readonly name = "BadRoute";
+  /** Of its row; undefined where that can't be told either. */
+  readonly id: string | undefined;
+
+  constructor(message: string, id: string | undefined) {
+    super(message);
+    this.id = id;
+  }
 }
+
+/** What the API tells rows apart by. */
+const RowSchema = z.object({
+  route: z.string(),
+  ip: z.string(),
+  port: z.number(),
+  route_service_url: z.string().nullish(),
+});
 
 /** What stands for a time to live that is not said: the API's own default. */
 const DEFAULT_TTL_SECONDS = 120;
@@ -79,11 +94,7 @@ export function parseRoute(json: unknown): ApiRoute {
   const routeServiceUrl = url ?? "";
   const staleThresholdSeconds = ttl ?? 0;
   return {
-    id: hash("sha256", JSON.stringify([route, address, port, routeServiceUrl]), "buffer").toString(
-      "base64url",
-      0,
-      ID_BYTES,
-    ),
+    id: idOf(route, address, port, routeServiceUrl),
     tag: { guid: tag?.guid ?? "", index: tag?.index ?? 0 },
     address,
     ttlMs: ttlMsOf(staleThresholdSeconds),
@@ -100,11 +111,20 @@ export function ttlMsOf(seconds: number): number {
   return (seconds || DEFAULT_TTL_SECONDS) * MS_PER_SECOND;
 }
 
+function idOf(route: string, address: string, port: number, routeServiceUrl: string): string {
+  const row = JSON.stringify([route, address, port, routeServiceUrl]);
+  return hash("sha256", row, "buffer").toString("base64url", 0, ID_BYTES);
+}
+
 function bad(json: unknown, path: readonly string[], problem: string): BadRoute {
   const value = path.reduce<unknown>((inner, name) => fieldOf(inner, name), json);
   const route: unknown = fieldOf(json, "route");
   const of = typeof route === "string" && path[0] !== "route" ? ` (route ${shown(route)})` : "";
-  return new BadRoute(`${path.length > 0 ? `${path.join(".")}: ` : ""}${shown(value)} ${problem}${of}`);
+  const row = RowSchema.safeParse(json).data;
+  return new BadRoute(
+    `${path.length > 0 ? `${path.join(".")}: ` : ""}${shown(value)} ${problem}${of}`,
+    row && idOf(row.route, row.ip, row.port, row.route_service_url ?? ""),
+  );
 }
 
 function fieldOf(json: unknown, name: string): unknown {

@@ -427,12 +427,22 @@ describe("the routing API's source", () => {
     it.each([
       ["no JSON", '[{"route":', "no JSON"],
       ["no list", "{}", "no list"],
+      ["no list of routes", '[{"uri":"shop.example.com"},{"uri":"b.example.com"}]', "of 2 routes none can be read"],
     ])("leaves all as it is where the list is %s", async (_, text, problem) => {
       const { source } = await saying(JSON.stringify([listed]), text);
       await holds(SHOP);
       await eventually(() => source.status.state === "retrying");
       expect(source.status.lastError).toMatch(new RegExp(`MESH_SOURCE_MALFORMED.*${problem}`, "s"));
       expect(await shown()).toEqual([SHOP]);
+    });
+
+    it("leaves what is known of a row as it is, also where that is the only one", async () => {
+      const running = await saying(JSON.stringify([listed]), JSON.stringify([{ ...listed, ttl: "soon" }]));
+      await holds(SHOP);
+      await eventually(() => running.source.counts.refused === 1);
+      await nextList(running);
+      expect(await shown()).toEqual([SHOP]);
+      expect(running.source.status.state).toBe("following");
     });
 
     it("is not what Go says for an empty list", async () => {

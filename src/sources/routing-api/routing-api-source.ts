@@ -4,17 +4,19 @@ import { KEY_SPACES } from "../../entries/keys.js";
 import { Backoff } from "../../lib/backoff.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import { MeshError } from "../../lib/errors.js";
+import { followed, type Followed } from "../../lib/followed-signal.js";
 import { isIpAddress } from "../../lib/ip-address.js";
 import type { Logger } from "../../lib/logger.js";
 import type { KeySpaceWriter, Want } from "../../log/key-space-writer.js";
 import type { LogEntry } from "../../log/log.js";
+import { Alarm } from "../alarm.js";
 import { EntryPublisher } from "../entry-publisher.js";
 import { RateLimited } from "../http-faults.js";
 import { Refusals } from "../refusals.js";
 import type { Source, SourceStatus } from "../source.js";
 import type { SseFrame } from "../sse.js";
 import { type EventStream, type RoutingApiAccess, RoutingApiClient } from "./api-client.js";
-import { streamDeaf, StreamEnded } from "./faults.js";
+import { nothingReadable, streamDeaf, StreamEnded } from "./faults.js";
 import { type ApiRoute, BadRoute, parseRoute } from "./route.js";
 import { type Outcome, RouteBook } from "./route-book.js";
 
@@ -112,11 +114,12 @@ class RouteSource implements RoutingApiSource {
     surplus: 0,
     gone: 0,
   };
-  /** What came by events since the list began that is under way, the latest of each row; undefined while none is. */
-  #held: Map<string, Change> | undefined;
+  /** What came by events since the list began that is under way; undefined while none is. */
+  #held: Change[] | undefined;
   /** What was wrong with the latest list's routes. */
   #refusedBefore: ReadonlySet<string> = new Set();
-  #listRequest = new AbortController();
+  /** Rings when a list is wanted. */
+  readonly #listAlarm: Alarm;
   #session: Session | undefined;
   #lastSyncMs: number | undefined;
   readonly #faults = new Map<Activity, MeshError>();
@@ -132,6 +135,7 @@ class RouteSource implements RoutingApiSource {
     this.#clock = options.clock ?? systemClock;
     this.#refusals = new Refusals("a route of the routing API", this.#logger, this.#clock);
     this.#book = new RouteBook(this.#maxRoutes);
+    this.#listAlarm = new Alarm(this.#clock);
   }
 
   get status(): SourceStatus {
@@ -153,21 +157,24 @@ class RouteSource implements RoutingApiSource {
   }
 
   async run(writer: KeySpaceWriter, signal: AbortSignal): Promise<void> {
-    const ending = new AbortController();
-    const either = AbortSignal.any([signal, ending.signal]);
+    const running = followed(signal);
+    running.signal.addEventListener("abort", () => this.#listAlarm.wake());
     const entries = { want: (id: string) => this.#want(id), wants: () => this.#wants() };
-    const publisher = new EntryPublisher(writer, entries, this.#clock, either, (fault) => this.#reportWrite(fault));
+    const publisher = new EntryPublisher(writer, entries, this.#clock, running.signal, (fault) =>
+      this.#reportWrite(fault),
+    );
     const { requestTimeoutMs = 30_000 } = this.#options;
     const client = new RoutingApiClient({ ...this.#options, requestTimeoutMs, clock: this.#clock });
     // Neither goes on when the other meets a broken invariant.
-    const end = () => ending.abort();
+    const end = () => running.abort();
     try {
       await Promise.all([
-        this.#readLists(client, publisher, either).finally(end),
-        this.#readEvents(client, publisher, either).finally(end),
+        this.#readLists(client, publisher, running.signal).finally(end),
+        this.#readEvents(client, publisher, running.signal).finally(end),
       ]);
       await publisher.idle();
     } finally {
+      running.letGo();
       await client.close();
     }
   }
@@ -184,12 +191,11 @@ class RouteSource implements RoutingApiSource {
     const backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
     const isOver = () => signal.aborted;
     while (!isOver()) {
-      this.#listRequest = new AbortController();
       try {
         await this.#readList(client, publisher, signal);
         backoff.reset();
         this.#reportWorks("list");
-        await this.#clock.sleep(this.#listIntervalMs, AbortSignal.any([signal, this.#listRequest.signal]));
+        await this.#listAlarm.sleep(this.#listIntervalMs);
       } catch (thrown) {
         if (!(thrown instanceof MeshError)) throw thrown;
         // Whatever fails at the end fails because of it.
@@ -205,13 +211,15 @@ class RouteSource implements RoutingApiSource {
   async #readList(client: RoutingApiClient, publisher: EntryPublisher, signal: AbortSignal): Promise<void> {
     const session = this.#session;
     session?.listBegins();
-    const held = new Map<string, Change>();
+    const held: Change[] = [];
     this.#held = held;
     try {
       const listed = await client.list(signal);
       if (this.#book.isAway && this.#lastSyncMs === undefined) await this.#recallStored();
       const { moved, hasNews } = await this.#takeList(listed);
       session?.listEnded(hasNews);
+      // One that ends as soon as it began is none.
+      if (session && session === this.#session) this.#reportWorks("events");
       const isFirst = this.#lastSyncMs === undefined;
       this.#counts.lists += 1;
       this.#lastSyncMs = this.#clock.now();
@@ -221,21 +229,32 @@ class RouteSource implements RoutingApiSource {
       if (isFirst) this.#logger.info({ routes: this.#book.count }, "following the HTTP routes of the routing API");
     } finally {
       this.#held = undefined;
-      for (const change of held.values()) this.#apply(change, publisher);
+      for (const change of held) this.#apply(change, publisher);
     }
   }
 
   async #takeList(listed: readonly unknown[]) {
     const list = this.#book.beginList();
     const refused = new Set<string>();
+    let takenCount = 0;
+    let unknownCount = 0;
     for (const [index, json] of listed.entries()) {
       if (index % ROUTES_PER_TURN === ROUTES_PER_TURN - 1) await nextTurn();
       const route = this.#parse("list", json, refused);
-      if (!route) continue;
-      this.#counts.listedRoutes += 1;
+      // What is known of a row that can't be read stays.
+      if (route instanceof BadRoute) {
+        if (route.id === undefined) unknownCount += 1;
+        else list.keep(route.id);
+        continue;
+      }
+      takenCount += 1;
       if (list.take(route) === "moved") this.#tellOfName(route);
     }
     this.#refusedBefore = refused;
+    const [problem = ""] = refused;
+    // Not a list of routes, whatever it is: what is known is not gone by it.
+    if (unknownCount > 0 && unknownCount === listed.length) throw nothingReadable(unknownCount, problem);
+    this.#counts.listedRoutes += takenCount;
     const outcome = list.finish(this.#clock.now());
     this.#counts.gone += outcome.goneCount;
     this.#countSurplus(outcome.surplusCount);
@@ -259,23 +278,21 @@ class RouteSource implements RoutingApiSource {
     const backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
     const isOver = () => signal.aborted;
     while (!isOver()) {
-      const ending = new AbortController();
-      const either = AbortSignal.any([signal, ending.signal]);
+      const ending = followed(signal);
       const startedMs = this.#clock.now();
       try {
-        const stream = await client.subscribe(either);
+        const stream = await client.subscribe(ending.signal);
         this.#counts.subscriptions += 1;
         this.#session = new Session(stream, ending);
         // What happened before is in a list that is asked for now.
-        this.#listRequest.abort();
-        this.#reportWorks("events");
+        this.#listAlarm.wake();
         await this.#follow(this.#session, publisher);
       } catch (thrown) {
         const fault = this.#session?.deafness ?? thrown;
         if (!(fault instanceof MeshError)) throw fault;
         if (isOver()) return;
         // Is it away? A list tells.
-        if (this.#session) this.#listRequest.abort();
+        if (this.#session) this.#listAlarm.wake();
         const wasStable = this.#session !== undefined && this.#clock.now() - startedMs >= STABLE_MS;
         if (wasStable) backoff.reset();
         if (wasStable && fault instanceof StreamEnded) this.#logger.debug({ source: this.name }, fault.message);
@@ -283,6 +300,7 @@ class RouteSource implements RoutingApiSource {
       } finally {
         this.#session = undefined;
         ending.abort();
+        ending.letGo();
       }
       await this.#clock.sleep(backoff.next(), signal);
     }
@@ -295,10 +313,9 @@ class RouteSource implements RoutingApiSource {
         const change = this.#changeOf(frame);
         if (!change) continue;
         if (!this.#held) this.#apply(change, publisher);
-        else if (this.#held.has(change.route.id) || this.#held.size < this.#maxRoutes) {
-          this.#held.delete(change.route.id);
-          this.#held.set(change.route.id, change);
-        } else this.#countSurplus(1);
+        else if (this.#held.length < this.#maxRoutes) this.#held.push(change);
+        // Too many to remember: another list tells.
+        else this.#listAlarm.wake();
       }
     }
   }
@@ -312,21 +329,22 @@ class RouteSource implements RoutingApiSource {
       return undefined;
     }
     const route = this.#parse("events", jsonOf(data));
-    return route && { kind: event === "Upsert" ? "upsert" : "delete", route };
+    return route instanceof BadRoute ? undefined : { kind: event === "Upsert" ? "upsert" : "delete", route };
   }
 
   /** @param refused  takes what is wrong with the routes of a list; an event is told of in any case. */
-  #parse(activity: Activity, json: unknown, refused?: Set<string>): ApiRoute | undefined {
+  #parse(activity: Activity, json: unknown, refused?: Set<string>): ApiRoute | BadRoute {
     try {
       return parseRoute(json);
     } catch (thrown) {
       if (!(thrown instanceof BadRoute)) throw thrown;
       const { message } = thrown;
       if (refused && refused.size < MAX_REFUSALS_REMEMBERED) refused.add(message);
-      if (refused && this.#refusedBefore.has(message)) return undefined;
-      this.#counts.refused += 1;
-      this.#refusals.refuse(activity, message);
-      return undefined;
+      if (!refused || !this.#refusedBefore.has(message)) {
+        this.#counts.refused += 1;
+        this.#refusals.refuse(activity, message);
+      }
+      return thrown;
     }
   }
 
@@ -379,7 +397,7 @@ class RouteSource implements RoutingApiSource {
 /** One subscription, and whether it can still be believed. */
 class Session {
   readonly stream: EventStream;
-  readonly #ending: AbortController;
+  readonly #ending: Pick<Followed, "abort">;
   /** A list is under way, or was, whose news the stream has to tell of. */
   #listCount = 0;
   #owesNews = false;
@@ -388,7 +406,7 @@ class Session {
   /** Why it was ended, where it said nothing of what lists told. */
   deafness: MeshError | undefined;
 
-  constructor(stream: EventStream, ending: AbortController) {
+  constructor(stream: EventStream, ending: Pick<Followed, "abort">) {
     this.stream = stream;
     this.#ending = ending;
   }
