@@ -9,7 +9,7 @@ import { jobCommand } from "./job.js";
 import { statusCommand } from "./status.js";
 
 /** What the control job follows: all of them that the file has. */
-const CONTROL = ["diego", "nats", "copilot"] as const;
+const CONTROL = ["diego", "nats", "routingApi", "copilot"] as const;
 
 const program = new Command("cf-mesh")
   .description("A service mesh for Cloud Foundry: weighted routes through real Envoy proxies.")
@@ -22,7 +22,7 @@ const program = new Command("cf-mesh")
   .addCommand(
     jobCommand(
       "control",
-      "instances from Diego, registrations from NATS and copilot pushes into the mesh log",
+      "instances from Diego, registrations from NATS and the routing API, and copilot pushes into the mesh log",
       CONTROL,
     ),
   )

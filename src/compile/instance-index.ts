@@ -32,7 +32,7 @@ export function instanceIndex(pools: readonly Pool[]): string {
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** What NATS registers may hold anything; no guid holds a space, so nobody asks for such an endpoint by name. */
+/** What is registered may hold anything; no guid holds a space, so nobody asks for such an endpoint by name. */
 function isWritable(identity: EndpointIdentity): boolean {
   return Object.values(identity).every((word: string) => !/\s/.test(word));
 }

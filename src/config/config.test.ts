@@ -111,6 +111,16 @@ describe("the configuration", () => {
   it("wants one secret, from a file or in place", () => {
     const cloudController = { url: "https://api.example.com", clientId: "syncer" };
     expect(problemsOf({ ...MINIMAL, cloudController })).toContain("give clientSecretFile or clientSecret, one of them");
+    const routingApi = { ...cloudController, uaaUrl: "https://uaa.example.com" };
+    expect(problemsOf({ ...MINIMAL, routingApi })).toContain(
+      "routingApi: give clientSecretFile or clientSecret, one of",
+    );
+    const half = { ...routingApi, clientSecretFile: "a", certificateFile: "b" };
+    expect(problemsOf({ ...MINIMAL, routingApi: half })).toContain(
+      "routingApi: give certificateFile and keyFile together",
+    );
+    const homeless = { ...cloudController, clientSecret: "a" };
+    expect(problemsOf({ ...MINIMAL, routingApi: homeless })).toContain("routingApi.uaaUrl: is missing");
     const both = { ...cloudController, clientSecret: "a", clientSecretFile: "b" };
     expect(problemsOf({ ...MINIMAL, cloudController: both })).toContain("one of them");
   });

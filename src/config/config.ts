@@ -107,6 +107,23 @@ export const NatsSchema = z.strictObject({
   maxRegistrations: z.int().min(1).default(1_000_000).describe("endpoints of URIs that are taken at most"),
 });
 
+export const RoutingApiSchema = z.strictObject({
+  url: oneOrMoreUrls.describe(
+    "https://routing-api.service.cf.internal:3001, with a client certificate, or https://api.<system domain>; of several, the next is asked when one fails",
+  ),
+  uaaUrl: oneOrMoreUrls.describe("https://uaa.service.cf.internal:8443; likewise"),
+  clientId: z.string().min(1).describe("UAA client with the authority routing.routes.read"),
+  clientSecret: z.string().min(1).optional().describe("better: clientSecretFile"),
+  clientSecretFile: file.optional().describe("file that holds its secret"),
+  caFile: file
+    .optional()
+    .describe("CAs of the certificates of API and UAA, in PEM, one after the other; default: those of the system"),
+  certificateFile: file.optional().describe("client certificate that the API accepts, in PEM"),
+  keyFile: file.optional().describe("its key"),
+  listIntervalMs: durationMs(1_000).default(15_000).describe("pause between full lists; changes come as events"),
+  maxRoutes: z.int().min(1).default(100_000).describe("routes that are taken at most"),
+});
+
 export const CopilotSchema = z.strictObject({
   listenAddress: address.default("0.0.0.0").describe("address where clients push routes: gRPC over mTLS"),
   port: port.default(9001).describe("its port"),
@@ -136,6 +153,7 @@ export const ConfigSchema = z.strictObject({
   cloudController: CloudControllerSchema.optional(),
   diego: DiegoSchema.optional(),
   nats: NatsSchema.optional(),
+  routingApi: RoutingApiSchema.optional(),
   copilot: CopilotSchema.optional(),
 });
 export type Config = z.infer<typeof ConfigSchema>;
@@ -144,10 +162,11 @@ export type JetStreamConfig = z.infer<typeof JetStreamSchema>;
 export type CloudControllerConfig = z.infer<typeof CloudControllerSchema>;
 export type DiegoConfig = z.infer<typeof DiegoSchema>;
 export type NatsConfig = z.infer<typeof NatsSchema>;
+export type RoutingApiConfig = z.infer<typeof RoutingApiSchema>;
 export type CopilotConfig = z.infer<typeof CopilotSchema>;
 
 /** Sections of the file that jobs are run by. */
-export type Section = "router" | "cloudController" | "diego" | "nats" | "copilot";
+export type Section = "router" | "cloudController" | "diego" | "nats" | "routingApi" | "copilot";
 
 /**
  * @param needed  sections of which the job needs one at least; none named: any file will do
@@ -211,12 +230,14 @@ function mirrorProblems(config: Config | undefined): string[] {
 function secretProblems(config: Config | undefined): string[] {
   const problems: string[] = [];
   const count = (...values: readonly unknown[]) => values.filter((value) => value !== undefined).length;
-  const { cloudController, nats } = config ?? {};
-  if (cloudController && count(cloudController.clientSecret, cloudController.clientSecretFile) !== 1) {
-    problems.push("cloudController: give clientSecretFile or clientSecret, one of them");
-  }
-  if (cloudController && count(cloudController.certificateFile, cloudController.keyFile) === 1) {
-    problems.push("cloudController: give certificateFile and keyFile together, or neither");
+  const { cloudController, routingApi, nats } = config ?? {};
+  for (const [section, of] of Object.entries({ cloudController, routingApi })) {
+    if (of && count(of.clientSecret, of.clientSecretFile) !== 1) {
+      problems.push(`${section}: give clientSecretFile or clientSecret, one of them`);
+    }
+    if (of && count(of.certificateFile, of.keyFile) === 1) {
+      problems.push(`${section}: give certificateFile and keyFile together, or neither`);
+    }
   }
   if (nats && count(nats.password, nats.passwordFile) !== count(nats.user)) {
     problems.push("nats: give user together with passwordFile or password, one of them");

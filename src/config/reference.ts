@@ -15,7 +15,7 @@ interface JsonSchema {
 const INTRODUCTION = `# Configuration
 
 A job reads one YAML file: \`cf-mesh up --config FILE\`. Each job needs its own section and \`log\`, \`control\` one at least
-of \`diego\`, \`nats\` and \`copilot\`; \`up\` runs a job for each section that is there. Unknown keys are errors, and all errors
+of \`diego\`, \`nats\`, \`routingApi\` and \`copilot\`; \`up\` runs a job for each section that is there. Unknown keys are errors, and all errors
 are told at once. Durations are milliseconds.
 
 \`\`\`yaml

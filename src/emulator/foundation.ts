@@ -32,6 +32,7 @@ import { captureState, restoreState, withSamples } from "./persistence/foundatio
 import { Saver } from "./persistence/saver.js";
 import type { NatsOptions } from "./route-emitter/nats-link.js";
 import type { EmitterFaults } from "./route-emitter/route-emitter.js";
+import type { RoutingApiFaults } from "./routing-api/event-streams.js";
 import { serveSurroundings } from "./surroundings.js";
 import { ADMIN_SCOPES, serveUaa, type Uaa, type UaaClient, type UaaUser, userGuid } from "./uaa/uaa.js";
 
@@ -105,6 +106,8 @@ export interface FoundationFaults {
   revokeTokens(): Promise<void>;
   /** Of route-emitter; undefined without NATS. */
   readonly emitter: EmitterFaults | undefined;
+  /** Of the routing API's event streams; its other answers fail as those of Cloud Controller do. */
+  readonly routingApi: RoutingApiFaults;
 }
 
 export interface Foundation {
@@ -172,6 +175,9 @@ export async function startFoundation(options: FoundationOptions): Promise<Found
     revokeTokens: () => uaa.revokeTokens(),
     get emitter() {
       return surroundings.emitterFaults;
+    },
+    get routingApi() {
+      return surroundings.routingApiFaults;
     },
   };
   const uaa: Uaa = await serveUaa(server, {

@@ -20,6 +20,8 @@ import { Policies } from "./networking/policies.js";
 import type { NatsOptions } from "./route-emitter/nats-link.js";
 import { type EmitterFaults, type RouteEmitter, startRouteEmitter } from "./route-emitter/route-emitter.js";
 import type { SystemRoutes } from "./route-emitter/route-registrar.js";
+import { EventStreams, type RoutingApiFaults } from "./routing-api/event-streams.js";
+import { HttpRoutes } from "./routing-api/http-routes.js";
 import { serveRoutingApi } from "./routing-api/routing-api.js";
 import { TcpRoutes } from "./routing-api/tcp-routes.js";
 
@@ -43,6 +45,7 @@ export interface Surroundings {
   readonly policies: Policies;
   /** undefined until it has started, and without NATS. */
   readonly emitterFaults: EmitterFaults | undefined;
+  readonly routingApiFaults: RoutingApiFaults;
   /** Of the policy server's internal API; undefined until it has started, and without certificates. */
   readonly policyServerUrl: string | undefined;
   /** Of the loggregator agent; likewise. */
@@ -68,6 +71,7 @@ export async function serveSurroundings(root: FastifyInstance, options: Surround
   const { store } = api;
   const policies = new Policies(clock);
   const tcpRoutes = new TcpRoutes(clock);
+  const streams = new EventStreams();
   let emitter: RouteEmitter | undefined;
   let policyServer: InternalPolicyApi | undefined;
   let loggregatorAgent: EmulatedLoggregatorAgent | undefined;
@@ -87,12 +91,13 @@ export async function serveSurroundings(root: FastifyInstance, options: Surround
       ...{ policies, verifyToken },
       mayConnect: (caller, appGuid) => hasSpaceRole(api, caller, appGuid, ["space_developer"]),
     });
-    await serveRoutingApi(server, { tcpRoutes, verifyToken });
+    await serveRoutingApi(server, { tcpRoutes, httpRoutes: new HttpRoutes(clock), streams, verifyToken });
     await serveControlApi(server, {
       ...{ verifyToken, controlToken: options.controlToken },
       targets: {
         ...options.httpTargets,
         diego: options.diegoFaults,
+        routingApi: streams,
         get emitter() {
           return emitter?.faults;
         },
@@ -103,6 +108,7 @@ export async function serveSurroundings(root: FastifyInstance, options: Surround
 
   return {
     policies,
+    routingApiFaults: streams,
     get emitterFaults() {
       return emitter?.faults;
     },

@@ -11,5 +11,6 @@ export const KEY_SPACES = {
   diegoRoutes: "route.bbs.",
   diegoProcesses: "process.bbs.",
   natsRegistrations: "registration.nats.",
+  routingApiRegistrations: "registration.routingapi.",
 } as const;
 export type KeySpace = (typeof KEY_SPACES)[keyof typeof KEY_SPACES];

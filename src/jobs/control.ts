@@ -1,4 +1,7 @@
-/** The istio-control: instances from Diego, registrations from NATS, the copilot API: all that the configuration has a section for. */
+/**
+ * The istio-control: instances from Diego, registrations from NATS and the routing API, the copilot API: all that the
+ * configuration has a section for.
+ */
 import type { Config, DiegoConfig } from "../config/config.js";
 import { KEY_SPACES } from "../entries/keys.js";
 import type { Logger } from "../lib/logger.js";
@@ -9,11 +12,12 @@ import { bbsCredentials } from "./bbs-credentials.js";
 import type { Credentials } from "./credentials.js";
 import { startNats } from "./nats.js";
 import type { JobWriters, OpenLog } from "./open-log.js";
+import { startRoutingApi } from "./routing-api.js";
 import { type SourceJob, type SourceJobs, startSource } from "./source-job.js";
 
 /** Starts all of them, or none when one can't be started. */
 export async function startControl(
-  { diego, nats, copilot }: Pick<Config, "diego" | "nats" | "copilot">,
+  { diego, nats, routingApi, copilot }: Pick<Config, "diego" | "nats" | "routingApi" | "copilot">,
   { log, openWriters }: OpenLog,
   credentials: Credentials,
   logger: Logger,
@@ -25,18 +29,20 @@ export async function startControl(
     await Promise.all(opened.map((writers) => writers.close()));
   };
   try {
-    if (diego || nats) {
+    if (diego || nats || routingApi) {
       const writers = await openWriters(
         "control",
         {
           ...(diego && { [KEY_SPACES.diegoProcesses]: "remember" }),
           ...(nats && { [KEY_SPACES.natsRegistrations]: "remember" }),
+          ...(routingApi && { [KEY_SPACES.routingApiRegistrations]: "remember" }),
         },
         logger,
       );
       opened.push(writers);
       if (diego) started.push(await startDiego(diego, log, writers, credentials, logger));
       if (nats) started.push(await startNats(nats, log, writers, credentials, logger));
+      if (routingApi) started.push(await startRoutingApi(routingApi, log, writers, credentials, logger));
     }
     if (copilot) {
       const { copilotRoutes, copilotAssociations } = KEY_SPACES;

@@ -12,7 +12,7 @@ it("messages of NATS are counted by Gorouter's names", async () => {
         state: "following",
         lastSyncMs: 0,
         lastError: undefined,
-        messages: { registered: 7, unregistered: 2, pruned: 1, waiting: 3, dropped: 4 },
+        messages: { registered: 7, unregistered: 2, pruned: 1, waiting: 3, dropped: 4, refused: 5 },
       },
     ],
     credentials: { replacedCount: 0, refused: [], certificateEndsMs: {} },
@@ -23,4 +23,5 @@ it("messages of NATS are counted by Gorouter's names", async () => {
   expect(text).toContain("routes_pruned 1");
   expect(text).toContain("buffered_messages 3");
   expect(text).toContain("total_dropped_messages 4");
+  expect(text).toContain('cf_mesh_source_messages_refused_total{source="nats"} 5');
 });

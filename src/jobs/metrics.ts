@@ -72,8 +72,8 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
     });
   }
 
-  measureWaiting("buffered_messages", "number of endpoints of NATS that are not in the log yet", "waiting");
-  measureWaiting("total_dropped_messages", "number of endpoints of NATS that were too many", "dropped");
+  measureWaiting("buffered_messages", "number of registered endpoints that are not in the log yet", "waiting");
+  measureWaiting("total_dropped_messages", "number of registered endpoints that were too many", "dropped");
   measure("build_info", "1, with the version of the program", ["version"], (_, set) => set(1, { version }));
   measure("source_state", "1 for the state that a source is in", ["source", "state"], ({ sources }, set) => {
     for (const { name, state } of sources) {
@@ -112,6 +112,14 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
   measure("mirror_behind_writes", "Writes of the log that the router does not have yet", [], ({ router }, set) => {
     if (router?.mirror?.logSequence !== undefined) set(Math.max(0, router.mirror.logSequence - router.mirror.sequence));
   });
+  measure(
+    "source_messages_refused_total",
+    "Registrations that a source could not take since the process started: they are malformed",
+    ["source"],
+    ({ sources }, set) => {
+      for (const { name, messages } of sources) if (messages) set(messages.refused, { source: name });
+    },
+  );
   measure("source_requests", "Requests that a source sent in the last minute", ["source"], ({ sources }, set) => {
     for (const { name, requests } of sources) if (requests) set(requests.lastMinute, { source: name });
   });

@@ -10,6 +10,7 @@ import type { Credentials } from "./credentials.js";
 import { OpinionJudge } from "./opinion-judge.js";
 import type { OpenLog } from "./open-log.js";
 import { type SourceJob, type SourceJobs, startSource } from "./source-job.js";
+import { uaaClientCredentials } from "./uaa-client-credentials.js";
 
 export interface RouteSyncerConfig {
   readonly cloudController: CloudControllerConfig;
@@ -79,20 +80,12 @@ function judged(watching: SourceJob, source: CloudControllerSource, watch: Desir
 }
 
 async function sourceOptions(config: CloudControllerConfig, credentials: Credentials, logger: Logger) {
-  const { clientId, requestsPerSecond, resyncIntervalMs, caFile, certificateFile, keyFile, clientSecretFile } = config;
+  const { clientId, requestsPerSecond, resyncIntervalMs } = config;
   return {
     apiUrls: [config.url].flat(),
     ...(config.uaaUrl !== undefined && { uaaUrls: [config.uaaUrl].flat() }),
     clientId,
-    credentials: await credentials.follow({
-      section: "cloudController",
-      files: { caFile, certificateFile, keyFile, clientSecretFile },
-      make: ({ caFile: ca, certificateFile: certificate, keyFile: key, clientSecretFile: secret }) => ({
-        clientSecret: secret ?? config.clientSecret ?? "",
-        ...(ca !== undefined && { ca }),
-        ...(certificate !== undefined && key !== undefined && { clientCertificate: { certificate, key } }),
-      }),
-    }),
+    credentials: await uaaClientCredentials("cloudController", config, credentials),
     ...{ requestsPerSecond, resyncIntervalMs, logger, clock: systemClock },
   };
 }

@@ -60,7 +60,8 @@ const writes = (keySpace: string, names: readonly string[], value: fc.Arbitrary<
 const write: fc.Arbitrary<TableEntry> = fc.oneof(
   ...["cc", "copilot", "bbs"].map((source) => writes(`route.${source}.`, ["r1", "r2"], route)),
   writes("process.bbs.", ["p1", "p2"], process),
-  writes("registration.nats.", ["n1", "n2", "n3", "n4"], registration),
+  writes("registration.nats.", ["n1", "n2", "n3"], registration),
+  writes("registration.routingapi.", ["n1", "n2"], registration),
   writes("association.copilot.", ["p1", "p2"], association),
 );
 const batches = fc.array(fc.array(write, { minLength: 1, maxLength: 4 }), { maxLength: 20 });

@@ -25,7 +25,7 @@ export interface EndpointIdentity {
   readonly appGuid: string;
   readonly processGuid: string;
   readonly instanceGuid: string;
-  /** A number, as NATS tells it. */
+  /** A number, as registrations tell it. */
   readonly instanceIndex: string;
 }
 

@@ -305,6 +305,19 @@ describe("a host and path that is known from registrations alone", () => {
     expect(shares(table, "/v2")).toEqual(["all http1 1: 4"]);
   });
 
+  it("makes one pool of what NATS and the routing API tell of, with no endpoint twice", () => {
+    const routingApi = (id: string, port: number) => ({
+      ...registration(id, port),
+      key: `registration.routingapi.${id}`,
+    });
+    const table = tableOf([registration("n1", 1), routingApi("a1", 2), routingApi("a2", 1)]);
+    expect(shares(table)).toEqual(["all http1 2: 1 2"]);
+    expect(moves(table, gone(registration("n1", 1)))).toEqual([HOST]);
+    expect(shares(table)).toEqual(["all http1 2: 2 1"]);
+    table.apply([gone(routingApi("a1", 2)), gone(routingApi("a2", 1))]);
+    expect(groups(table)).toEqual([]);
+  });
+
   it("leaves out what is registered by a name: Envoy dials addresses", () => {
     const table = tableOf([
       registration("n1", 1, { address: "app.service.internal" }),

@@ -105,6 +105,8 @@ export interface TableOptions {
 
 /** Key spaces of routes, the one that wins first; registrations come after them. */
 const PRECEDENCE = [KEY_SPACES.cloudControllerRoutes, KEY_SPACES.copilotRoutes, KEY_SPACES.diegoRoutes];
+/** Whoever registered an endpoint: they are all alike, and make one pool. */
+const REGISTRATIONS = [KEY_SPACES.natsRegistrations, KEY_SPACES.routingApiRegistrations];
 
 /** Unix time in nanoseconds; 0 where nobody said it. */
 export type EndpointListener = (sinceNs: bigint) => void;
@@ -147,8 +149,9 @@ export class RoutingTable {
     for (const entry of entries) {
       const { key } = entry;
       if (PRECEDENCE.some((keySpace) => key.startsWith(keySpace))) this.#applyRoute(entry, moved);
-      else if (key.startsWith(KEY_SPACES.natsRegistrations)) this.#applyRegistration(entry, moved, onAdded);
-      else if (key.startsWith(KEY_SPACES.diegoProcesses)) this.#applyProcess(entry, moved, onAdded);
+      else if (REGISTRATIONS.some((keySpace) => key.startsWith(keySpace))) {
+        this.#applyRegistration(entry, moved, onAdded);
+      } else if (key.startsWith(KEY_SPACES.diegoProcesses)) this.#applyProcess(entry, moved, onAdded);
       else if (key.startsWith(KEY_SPACES.copilotAssociations)) this.#applyAssociation(entry, moved);
     }
     return moved;
@@ -310,7 +313,7 @@ export class RoutingTable {
   }
 
   /**
-   * What NATS says of a process that Diego does not tell of. A registration names no container port, but those of the
+   * What registrations say of a process that Diego does not tell of. A registration names no container port, but those of the
    * same place are of the right one.
    */
   #registeredEndpoints(processGuid: string, place: string): readonly Endpoint[] {

@@ -22,7 +22,7 @@ export interface SourceStatus {
 
 /** What a source was sent since it was made. */
 export interface MessageCounts {
-  /** Messages that register, and that take back; those included that changed nothing. */
+  /** What registers, and what takes back; that included which changed nothing. */
   readonly registered: number;
   readonly unregistered: number;
   /** What nobody registered again in time. */
@@ -31,6 +31,8 @@ export interface MessageCounts {
   readonly waiting: number;
   /** Endpoints that were not taken, because there are too many. */
   readonly dropped: number;
+  /** What could not be taken: it is malformed. */
+  readonly refused: number;
 }
 
 /** What a source asks of a platform that limits its clients. */

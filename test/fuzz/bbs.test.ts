@@ -17,10 +17,10 @@ import { decodeEvent } from "../../src/sources/diego/bbs-events.js";
 import { describe as describeLrp } from "../../src/sources/diego/description.js";
 import { type BbsEndpoint, bbsEndpoints } from "../../src/sources/diego/endpoint.js";
 import { openEventStream } from "../../src/sources/diego/event-stream.js";
-import { ProtocolViolation } from "../../src/sources/diego/faults.js";
+import { ProtocolViolation } from "../../src/sources/protocol-violation.js";
 import { ChunkedDecoder, HeadDecoder } from "../../src/sources/diego/http-response.js";
 import { MessageSplitter } from "../../src/sources/diego/message-splitter.js";
-import { SseDecoder } from "../../src/sources/diego/sse.js";
+import { SseDecoder } from "../../src/sources/sse.js";
 import { mutated, pieces, runs, RUNS_TIMEOUT_MS } from "../support/random-runs.js";
 
 const LRP = {

@@ -11,7 +11,7 @@ import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
 import { openKeySpaceWriter } from "../../src/log/key-space-writer.js";
 import { cloudControllerSource } from "../../src/sources/cloud-controller/cloud-controller.js";
-import { exchange, openAgent } from "../../src/sources/cloud-controller/http.js";
+import { exchange, openAgent } from "../../src/sources/http.js";
 import { eventually } from "../support/eventually.js";
 import { mutated, pieces, runs, RUNS_TIMEOUT_MS } from "../support/random-runs.js";
 
@@ -63,11 +63,13 @@ afterAll(async () => {
 });
 
 const { signal } = new AbortController();
+const OPTIONS = { requestTimeoutMs: 2_000, maxAnswerBytes: 16 * 1024 * 1024, credentials: () => ({}) };
+const REST = { headers: {}, remedies: { refused: "", rateLimited: "" } };
 
 describe("an answer of the Cloud Controller or the UAA", () => {
   const ask = () => {
-    const agent = openAgent({ requestTimeoutMs: 2_000, credentials: () => ({}) });
-    return exchange(agent, { server: "Cloud Controller", url: new URL(`${url}/v3/routes`), headers: {} }, signal)
+    const agent = openAgent(OPTIONS);
+    return exchange(agent, { server: "Cloud Controller", url: new URL(`${url}/v3/routes`), ...REST }, signal)
       .catch((thrown: unknown) => thrown)
       .finally(() => agent.destroy());
   };
@@ -108,9 +110,9 @@ describe("a rate limit", () => {
   it.each([["Retry-After: 99999999999\r\n"], ["X-RateLimit-Reset: 99999999999\r\n"]])(
     "never makes the source wait for more than an hour: %j",
     async (header) => {
-      const agent = openAgent({ requestTimeoutMs: 2_000, credentials: () => ({}) });
+      const agent = openAgent(OPTIONS);
       answer = () => [Buffer.from(http(429, "{}", header))];
-      const asked = exchange(agent, { server: "Cloud Controller", url: new URL(url), headers: {} }, signal);
+      const asked = exchange(agent, { server: "Cloud Controller", url: new URL(url), ...REST }, signal);
       const fault = (await asked.catch((thrown: unknown) => thrown)) as { readonly retryAfterMs: number };
       await agent.destroy();
       expect(fault.retryAfterMs).toBeGreaterThan(0);

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { DiegoFaults } from "../diego/faults.js";
 import type { Fault, FaultRule, InjectedFault } from "../http/faults.js";
+import type { RoutingApiFaults } from "../routing-api/event-streams.js";
 import type { EmitterFaults } from "../route-emitter/route-emitter.js";
 
 /** The parts of a foundation that can fail. */
@@ -15,6 +16,7 @@ export interface FaultTargets {
   readonly diego: DiegoFaults | undefined;
   /** undefined without NATS. */
   readonly emitter: EmitterFaults | undefined;
+  readonly routingApi: RoutingApiFaults;
   /** Diego's guid of a process of an app, which is given by name or guid. Throws what the API answers. */
   readonly lrpProcessGuid: (app: string, processType: string) => string;
 }
@@ -58,7 +60,7 @@ export const FAULT_KINDS: readonly FaultKind[] = [
   ),
   http(
     "http-status",
-    "an error of Cloud Controller or UAA",
+    "an error of Cloud Controller, UAA or routing API",
     REQUESTS.extend({ status: z.int().min(400).max(599).default(503).describe("HTTP status") }),
     ({ status }) => ({ kind: "status", status }),
   ),
@@ -198,6 +200,26 @@ export const FAULT_KINDS: readonly FaultKind[] = [
     await emitterOf(targets).cut();
     return () => emitterOf(targets).mend();
   }),
+  kind("routing-api-cut-streams", "ends every event stream of the routing API; happens once", NONE, (targets) => {
+    targets.routingApi.cutStreams();
+  }),
+  kind(
+    "routing-api-stall",
+    "the routing API's event streams say nothing more, with connections open; what they miss is never told",
+    NONE,
+    (targets) => {
+      targets.routingApi.stall();
+      return () => targets.routingApi.resume();
+    },
+  ),
+  kind(
+    "routing-api-odd-event",
+    "the routing API's event streams send an event that can't be used; happens once",
+    z.strictObject({
+      event: z.enum(["unknown", "no-json", "bad-route", "huge"]).default("unknown").describe("what is odd about it"),
+    }),
+    (targets, { event }) => targets.routingApi.sendOdd(event),
+  ),
 ];
 
 type Ends = EndFault | void; // eslint-disable-line @typescript-eslint/no-invalid-void-type -- a fault that happens once returns nothing

@@ -3,7 +3,7 @@ import { type PathPattern, matchesPath, splitUrl } from "./request-log.js";
 
 /** What a server does instead of answering. */
 export type Fault =
-  /** 401 CF-InvalidAuthToken, as for a token that expired. */
+  /** 401, as for a token that expired; from Cloud Controller CF-InvalidAuthToken. */
   | { readonly kind: "invalid-token" }
   /** 429 with Retry-After, and JSON under text/plain. */
   | { readonly kind: "rate-limited"; readonly retryAfterSeconds: number }
@@ -125,7 +125,7 @@ export class HttpFaults {
 async function answer(reply: FastifyReply, fault: Fault, path: string): Promise<void> {
   switch (fault.kind) {
     case "invalid-token":
-      await reply.status(401).send(ccError(1000, "CF-InvalidAuthToken", "Invalid Auth Token"));
+      await reply.status(401).send(statusBody(path, 401));
       return;
     case "rate-limited":
       await reply
@@ -161,6 +161,11 @@ function truncate(reply: FastifyReply): void {
 
 function statusBody(path: string, status: number): object {
   if (path.startsWith("/oauth")) return { error: status === 401 ? "unauthorized" : "server_error" };
+  if (path.startsWith("/routing")) {
+    return status === 401
+      ? { name: "UnauthorizedError", message: "Token is expired" }
+      : { name: "DBCommunicationError", message: "driver: bad connection" };
+  }
   return status === 401
     ? ccError(1000, "CF-InvalidAuthToken", "Invalid Auth Token")
     : ccError(10001, "UnknownError", "An unknown error occurred.");

@@ -1,8 +1,11 @@
-import { randomUUID } from "node:crypto";
+import { z } from "zod";
 import type { Clock } from "../../lib/clock.js";
+import { ExpiringRows, MAX_TTL_SECONDS, type Said } from "./expiring-rows.js";
+import { RoutingApiError } from "./errors.js";
+import { ROUTER_GROUPS } from "./router-groups.js";
 
 /** A backend of a TCP port, in the routing API's own names. */
-export interface TcpMapping {
+export interface TcpMapping extends Said {
   readonly router_group_guid: string;
   /** The external one. */
   readonly port: number;
@@ -12,82 +15,48 @@ export interface TcpMapping {
   readonly backend_tls_port: number;
   readonly instance_id: string;
   readonly isolation_segment: string;
-  /** Seconds until it is dropped unless it is said again; left out: 120. */
-  readonly ttl?: number;
 }
 
-/** As it is stored: newer is what has another guid, or the same guid and a larger index. */
-export interface TcpRoute extends TcpMapping {
-  readonly ttl: number;
-  readonly modification_tag: { readonly guid: string; readonly index: number };
-}
-
-export interface TcpEvent {
-  readonly type: "Upsert" | "Delete";
-  readonly route: TcpRoute;
-}
-
-interface Row {
-  readonly route: TcpRoute;
-  /** Unix time in milliseconds. */
-  readonly expiresAtMs: number;
-}
-
-export const MAX_TTL_SECONDS = 120;
-
-/** The TCP routes of the routing API. One that is not said again in time is dropped by the next `expire`. */
-export class TcpRoutes {
-  readonly #rows = new Map<string, Row>();
-  readonly #followers = new Set<(event: TcpEvent) => void>();
-  readonly #clock: Clock;
-
+/** The TCP routes of the routing API. */
+export class TcpRoutes extends ExpiringRows<TcpMapping> {
   constructor(clock: Clock) {
-    this.#clock = clock;
+    super(clock, keyOf);
   }
+}
 
-  all(): readonly TcpRoute[] {
-    this.expire();
-    return [...this.#rows.values()].map(({ route }) => route);
-  }
+export const tcpMappingSchema = z.object({
+  router_group_guid: z.string().default(""),
+  port: z.int().default(0),
+  backend_ip: z.string().default(""),
+  backend_port: z.int().default(0),
+  backend_tls_port: z.int().default(0),
+  instance_id: z.string().default(""),
+  isolation_segment: z.string().default(""),
+  ttl: z.int().optional(),
+});
 
-  /** Tells each as an event, also one that is only said again: routers count its time from there. */
-  upsert(mappings: readonly TcpMapping[]): void {
-    for (const mapping of mappings) {
-      const before = this.#rows.get(keyOf(mapping))?.route.modification_tag;
-      const modification_tag = before ? { ...before, index: before.index + 1 } : { guid: randomUUID(), index: 0 };
-      const ttl = mapping.ttl ?? MAX_TTL_SECONDS;
-      const route: TcpRoute = { ...mapping, ttl, modification_tag };
-      this.#rows.set(keyOf(mapping), { route, expiresAtMs: this.#clock.now() + ttl * 1_000 });
-      this.#tell({ type: "Upsert", route });
-    }
-  }
-
-  /** What is not there is left in peace. */
-  remove(mappings: readonly TcpMapping[]): void {
-    for (const mapping of mappings) {
-      const row = this.#rows.get(keyOf(mapping));
-      if (row === undefined) continue;
-      this.#rows.delete(keyOf(mapping));
-      this.#tell({ type: "Delete", route: row.route });
-    }
-  }
-
-  expire(): void {
-    const expired = [...this.#rows.values()].filter(({ expiresAtMs }) => expiresAtMs <= this.#clock.now());
-    this.remove(expired.map(({ route }) => route));
-  }
-
-  /** Calls `onEvent` with each change until the returned function is called. */
-  follow(onEvent: (event: TcpEvent) => void): () => void {
-    this.#followers.add(onEvent);
-    return () => void this.#followers.delete(onEvent);
-  }
-
-  #tell(event: TcpEvent): void {
-    for (const onEvent of this.#followers) onEvent(event);
-  }
+/** Throws RoutingApiError. */
+export function checkTcpMapping(mapping: TcpMapping): void {
+  const problem = problemOf(mapping);
+  if (problem !== undefined) throw new RoutingApiError(400, "TcpRouteMappingInvalidError", problem);
 }
 
 function keyOf({ router_group_guid, port, backend_ip, backend_port, backend_tls_port }: TcpMapping): string {
   return [router_group_guid, port, backend_ip, backend_port, backend_tls_port].join(" ");
+}
+
+/** In the words of handlers/validator.go. */
+function problemOf({ router_group_guid: group, port, backend_ip, backend_port, backend_tls_port, ttl }: TcpMapping) {
+  if (group === "") return "Each tcp mapping requires a non empty router group guid.";
+  if (port <= 0) return "Each tcp mapping requires a positive external port.";
+  if (backend_ip === "") return "Each tcp mapping requires a non empty backend ip.";
+  if (backend_port <= 0 && backend_tls_port <= 0) return "Each tcp mapping requires a positive backend port.";
+  if (backend_tls_port > 65_535) {
+    return "Each tcp mapping with a backend TLS port requires that port to be less than or equal to 65535.";
+  }
+  if (ttl !== undefined && ttl > MAX_TTL_SECONDS) {
+    return `Each tcp mapping requires TTL to be less than or equal to ${MAX_TTL_SECONDS}.`;
+  }
+  if (ttl !== undefined && ttl <= 0) return "Each tcp route mapping requires a ttl greater than 0";
+  return ROUTER_GROUPS.some(({ guid }) => guid === group) ? undefined : `router_group_guid: ${group} not found`;
 }

@@ -2,13 +2,14 @@
 import type { Agent } from "undici";
 import { z } from "zod";
 import type { Clock } from "../../lib/clock.js";
-import { malformedAnswer, requestRefused } from "./faults.js";
-import { exchange, type HttpAnswer } from "./http.js";
+import { exchange, type HttpAnswer } from "../http.js";
+import { malformedAnswer, requestRefused } from "../http-faults.js";
+import { Servers } from "../servers.js";
+import { type NeededScope, TokenSource, type UaaClient } from "../uaa.js";
+import { REMEDIES } from "./faults.js";
 import type { RequestBudget } from "./request-budget.js";
 import { type Page, PageSchema } from "./resources.js";
 import { ServerClock } from "./server-clock.js";
-import { Servers } from "./servers.js";
-import { TokenSource, type UaaClient } from "./uaa.js";
 
 /** undefined leaves a parameter out. */
 export type Query = Readonly<Record<string, string | number | undefined>>;
@@ -18,11 +19,18 @@ export interface CcClientOptions {
   readonly apiUrls: readonly string[];
   /** Likewise; from the links of GET / where left out. */
   readonly uaaUrls?: readonly string[];
-  readonly uaaClient: UaaClient;
+  readonly uaaClient: Pick<UaaClient, "clientId" | "credentials">;
   readonly agent: Agent;
   readonly clock: Clock;
   readonly budget: RequestBudget;
 }
+
+/** A client with none of these gets lists of what its own roles show: to us they would look complete. */
+const READ_ALL: NeededScope = {
+  anyOf: ["cloud_controller.admin", "cloud_controller.admin_read_only", "cloud_controller.global_auditor"],
+  without: "would see only a part of the routes",
+  remedy: "give the client the authority cloud_controller.global_auditor (or cloud_controller.admin_read_only)",
+};
 
 const RootSchema = z.object({ links: z.object({ uaa: z.object({ href: z.url() }).nullish() }) });
 
@@ -38,7 +46,7 @@ export class CcClient {
     this.#api = new Servers(apiUrls);
     this.#uaa = uaaUrls && new Servers(uaaUrls);
     this.#agent = agent;
-    this.#tokens = new TokenSource(agent, uaaClient, clock);
+    this.#tokens = new TokenSource(agent, { ...uaaClient, needs: READ_ALL, remedies: REMEDIES }, clock);
     this.#budget = budget;
     this.#serverClock = new ServerClock(clock);
   }
@@ -53,7 +61,7 @@ export class CcClient {
     return this.#api.call(async (apiUrl) => {
       const server = nameOf(apiUrl);
       const answer = await this.#exchange(server, new URL(`${apiUrl}/`), {}, signal);
-      if (!answer.ok) throw requestRefused(server, "GET /", answer.status, answer.detail);
+      if (!answer.ok) throw requestRefused(server, "GET /", answer.status, answer.detail, REMEDIES);
       const href = RootSchema.safeParse(answer.body).data?.links.uaa?.href;
       this.#uaa ??= href === undefined ? undefined : new Servers([href]);
       if (this.#uaa) return this.#uaa;
@@ -76,7 +84,7 @@ export class CcClient {
     if ("refusal" in asked && asked.refusal.status === 401) asked = await this.#ask(path, search, signal);
     if ("page" in asked) return asked.page;
     const { server, status, detail } = asked.refusal;
-    throw requestRefused(server, `GET ${path}`, status, detail);
+    throw requestRefused(server, `GET ${path}`, status, detail, REMEDIES);
   }
 
   async #ask(path: string, search: URLSearchParams, signal: AbortSignal): Promise<Asked> {
@@ -107,7 +115,7 @@ export class CcClient {
     signal: AbortSignal,
   ): Promise<HttpAnswer> {
     this.#budget.sent();
-    const answer = await exchange(this.#agent, { server, url, headers }, signal);
+    const answer = await exchange(this.#agent, { server, url, headers, remedies: REMEDIES }, signal);
     if (answer.ok) {
       // The root is not limited, so it says nothing of the limit.
       if ("authorization" in headers) this.#budget.limited(answer.rateLimit);

@@ -7,11 +7,11 @@
 import { KEY_SPACES } from "../../entries/keys.js";
 import { type Clock, systemClock } from "../../lib/clock.js";
 import type { Logger } from "../../lib/logger.js";
+import { Alarm } from "../alarm.js";
+import { type HttpCredentials, openAgent } from "../http.js";
 import type { Source } from "../source.js";
-import { Alarm } from "./alarm.js";
 import { CcClient } from "./cc-client.js";
 import { Follower } from "./follower.js";
-import { type HttpCredentials, openAgent } from "./http.js";
 import { RequestBudget } from "./request-budget.js";
 import type { RefreshHint } from "./route-sync.js";
 import { StatusBoard } from "./status-board.js";
@@ -46,6 +46,8 @@ export interface CloudControllerSource extends Source {
   refresh(hint: RefreshHint): void;
 }
 
+/** A page of 5,000 routes with their destinations has about 10 MB. */
+const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const DEFAULTS = { requestsPerSecond: 2, resyncIntervalMs: 60_000, pageSize: 5000, requestTimeoutMs: 30_000 };
 
 export function cloudControllerSource(options: CloudControllerOptions): CloudControllerSource {
@@ -71,7 +73,7 @@ export function cloudControllerSource(options: CloudControllerOptions): CloudCon
     },
     async run(writer, signal) {
       if (writer.keySpace !== KEY_SPACES.cloudControllerRoutes) throw new Error(`not its to write: ${writer.keySpace}`);
-      const agent = openAgent(settings);
+      const agent = openAgent({ ...settings, maxAnswerBytes: MAX_ANSWER_BYTES });
       try {
         const client = new CcClient({ ...settings, uaaClient: settings, agent, budget });
         await new Follower({ ...settings, budget }, client, board, alarm, hints).run(writer, signal);

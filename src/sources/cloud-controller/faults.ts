@@ -1,73 +1,13 @@
-/** What can go wrong between the Cloud Controller and us, in words for operators. */
-import { MeshError, systemCode } from "../../lib/errors.js";
+/** What can go wrong between the Cloud Controller and us, beyond what http-faults.ts tells. */
+import { MeshError } from "../../lib/errors.js";
+import { MEANWHILE, type Remedies } from "../http-faults.js";
 
-/** What goes on while the platform can't be read. */
-const MEANWHILE = "the routes in the mesh log stay as they are, and it is tried again";
-
-/** The platform wants us to wait; it is well otherwise. */
-export class RateLimited extends MeshError {
-  readonly retryAfterMs: number;
-
-  constructor(server: string, what: string, retryAfterMs: number) {
-    super(
-      "MESH_SOURCE_REFUSED",
-      `${server}: ${what} answered 429, too many requests; it may be asked again in ${Math.ceil(retryAfterMs / 1000)} s, ` +
-        "until then the routes in the mesh log stay as they are",
-      "raise the rate limit of the mesh's UAA client, or lower cloudController.requestsPerSecond",
-    );
-    this.retryAfterMs = retryAfterMs;
-  }
-}
-
-export function unreachable(server: string, what: string, cause: Error): MeshError {
-  const code = systemCode(cause);
-  const reason = [code, cause.message].filter((part) => part !== undefined && part !== "").join(": ");
-  return new MeshError(
-    "MESH_SOURCE_UNREACHABLE",
-    `${server}: ${what} failed (${reason === "" ? cause.name : reason}); ${MEANWHILE}`,
-    code !== undefined && /CERT|TLS|SELF_SIGNED|VERIFY/.test(code)
-      ? "check that its certificate names this host and is signed by the configured ca"
-      : "check the URL, and that the server runs and can be reached from here",
-    { cause },
-  );
-}
-
-export const serverFailed = (server: string, what: string, status: number, detail: string) =>
-  new MeshError(
-    "MESH_SOURCE_UNREACHABLE",
-    `${server}: ${what} answered ${status}${detail}; ${MEANWHILE}`,
-    "look into the server's logs; nothing is wrong with the request as far as one can tell",
-  );
-
-export const requestRefused = (server: string, what: string, status: number, detail: string) =>
-  new MeshError(
-    "MESH_SOURCE_REFUSED",
-    `${server}: ${what} answered ${status}${detail}; ${MEANWHILE}`,
+export const REMEDIES: Remedies = {
+  refused:
     "check that the API URL is that of a Cloud Controller with API v3, and that the UAA client has the authority " +
-      "cloud_controller.global_auditor",
-  );
-
-export const clientRefused = (server: string, clientId: string, status: number, detail: string) =>
-  new MeshError(
-    "MESH_SOURCE_REFUSED",
-    `${server}: no token for client ${JSON.stringify(clientId)}, it answered ${status}${detail}; ${MEANWHILE}`,
-    "check the client's id and secret, and that the client may use the grant type client_credentials",
-  );
-
-export const scopeMissing = (server: string, clientId: string, scope: string) =>
-  new MeshError(
-    "MESH_SOURCE_REFUSED",
-    `${server}: client ${JSON.stringify(clientId)} would see only a part of the routes, its scopes are ` +
-      `${JSON.stringify(scope)}; ${MEANWHILE}`,
-    "give the client the authority cloud_controller.global_auditor (or cloud_controller.admin_read_only)",
-  );
-
-export const malformedAnswer = (server: string, what: string, problem: string) =>
-  new MeshError(
-    "MESH_SOURCE_MALFORMED",
-    `${server}: ${what} gave an answer that can't be read (${problem}); ${MEANWHILE}`,
-    "check that the URL leads to the server itself, with no proxy or error page in between",
-  );
+    "cloud_controller.global_auditor",
+  rateLimited: "raise the rate limit of the mesh's UAA client, or lower cloudController.requestsPerSecond",
+};
 
 export const listUnreadable = (problem: string) =>
   new MeshError(

@@ -2,7 +2,7 @@
 import { Backoff } from "../../lib/backoff.js";
 import type { Clock } from "../../lib/clock.js";
 import { MeshError } from "../../lib/errors.js";
-import { RateLimited } from "./faults.js";
+import { RateLimited } from "../http-faults.js";
 import type { FetchList } from "./lookups.js";
 
 export interface PatienceOptions {

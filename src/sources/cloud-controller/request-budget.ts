@@ -1,14 +1,7 @@
 /** How often the Cloud Controller may be asked, and how often it was. */
 import type { Clock } from "../../lib/clock.js";
+import type { RateLimit } from "../http.js";
 import type { RequestUsage } from "../source.js";
-
-/** What the Cloud Controller's X-RateLimit headers say; it tells `remaining` in steps of a tenth, rounded down. */
-export interface RateLimit {
-  readonly limit: number;
-  readonly remaining: number;
-  /** Milliseconds from the answer until `remaining` starts over. */
-  readonly resetsInMs: number;
-}
 
 export interface BudgetOptions {
   /** On average while nothing changes, full reads included. */

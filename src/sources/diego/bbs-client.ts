@@ -20,7 +20,8 @@ import {
 } from "../../gen/bbs/v1/bbs_pb.js";
 import { asError, MeshError } from "../../lib/errors.js";
 import type { BbsEndpoint } from "./endpoint.js";
-import { badStatus, bbsFault, errorInBody, ProtocolViolation, routerError } from "./faults.js";
+import { ProtocolViolation } from "../protocol-violation.js";
+import { badStatus, bbsFault, errorInBody, routerError } from "./faults.js";
 import { fingerprintOf } from "./fingerprint.js";
 import { MessageSplitter } from "./message-splitter.js";
 

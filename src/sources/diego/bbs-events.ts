@@ -8,7 +8,7 @@ import {
   ActualLRPInstanceRemovedEventSchema,
 } from "../../gen/bbs/v1/bbs_pb.js";
 import { asError } from "../../lib/errors.js";
-import type { SseFrame } from "./sse.js";
+import type { SseFrame } from "../sse.js";
 
 /** What is known of an actual LRP at one moment; `metricTags` is empty where the BBS did not say them. */
 export type Sighting = Pick<

@@ -5,7 +5,7 @@ import { MeshError } from "../../lib/errors.js";
 import { BbsClient } from "./bbs-client.js";
 import type { BbsCredentials, BbsEndpoint } from "./endpoint.js";
 import { type EventStream, openEventStream } from "./event-stream.js";
-import type { SseFrame } from "./sse.js";
+import type { SseFrame } from "../sse.js";
 
 export const RETRY_INITIAL_MS = 100;
 export const RETRY_MAX_MS = 5_000;

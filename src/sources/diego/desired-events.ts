@@ -8,7 +8,7 @@ import {
 } from "../../gen/bbs/v1/bbs_pb.js";
 import { asError } from "../../lib/errors.js";
 import { bytesOf } from "./bbs-events.js";
-import type { SseFrame } from "./sse.js";
+import type { SseFrame } from "../sse.js";
 
 export type DesiredEvent =
   | { readonly kind: "created"; readonly lrp: DesiredLRP }

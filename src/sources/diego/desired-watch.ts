@@ -15,9 +15,9 @@ import { APPS_DOMAIN, isLrpProcessGuid, PROCESS_GUID_LENGTH } from "./descriptio
 import { decodeDesiredEvent, type DesiredEvent } from "./desired-events.js";
 import { DesiredRoutes, placeOf, routeGuid } from "./desired-routes.js";
 import { bbsEndpoints } from "./endpoint.js";
-import { EntryPublisher } from "./entry-publisher.js";
+import { EntryPublisher } from "../entry-publisher.js";
 import { type RoutingInfo, routingInfoOf, sameRoutes } from "./routing-info.js";
-import type { SseFrame } from "./sse.js";
+import type { SseFrame } from "../sse.js";
 
 /** Something about these processes of Cloud Controller may have changed. */
 export interface ProcessHint {

@@ -19,7 +19,7 @@ import { type BbsEvent, decodeEvent, type Sighting } from "./bbs-events.js";
 import { APPS_DOMAIN } from "./description.js";
 import { type BbsEndpoint, bbsEndpoints } from "./endpoint.js";
 import { Cells } from "./cells.js";
-import { EntryPublisher } from "./entry-publisher.js";
+import { EntryPublisher } from "../entry-publisher.js";
 import { streamDeaf } from "./faults.js";
 import { Instances } from "./instances.js";
 

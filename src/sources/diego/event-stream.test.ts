@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { type Certificates, createCertificates } from "../../emulator/certificates.js";
 import { bbsEndpoints, type BbsEndpoint } from "./endpoint.js";
 import { type EventStream, openEventStream } from "./event-stream.js";
-import type { SseFrame } from "./sse.js";
+import type { SseFrame } from "../sse.js";
 
 const HEAD =
   "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache, no-store\r\n" +

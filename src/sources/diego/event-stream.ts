@@ -2,10 +2,11 @@
 import { once } from "node:events";
 import { connect, type TLSSocket } from "node:tls";
 import { isIP } from "node:net";
+import { ProtocolViolation } from "../protocol-violation.js";
+import { SseDecoder, type SseFrame } from "../sse.js";
 import type { BbsEndpoint } from "./endpoint.js";
-import { badStatus, bbsFault, ProtocolViolation, routerError, streamEnded } from "./faults.js";
+import { badStatus, bbsFault, routerError, streamEnded } from "./faults.js";
 import { ChunkedDecoder, HeadDecoder, type ResponseHead } from "./http-response.js";
-import { SseDecoder, type SseFrame } from "./sse.js";
 
 const PATH = "/v1/events/lrp_instances.r1";
 const MAX_FRAME_BYTES = 16 * 1024 * 1024;

@@ -1,12 +1,8 @@
 /** What can go wrong with a BBS, in words for the operator: what happened, what goes on, what to do. */
 import { asError, MeshError, systemCode } from "../../lib/errors.js";
+import { ProtocolViolation } from "../protocol-violation.js";
 
 const MEANWHILE = "still serving the last known instances";
-
-/** Bytes that break the protocol. The edge that knows the URL turns it into a MeshError. */
-export class ProtocolViolation extends Error {
-  override readonly name = "ProtocolViolation";
-}
 
 /**
  * The fault behind whatever was thrown while talking to a BBS.

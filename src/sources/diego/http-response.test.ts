@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { ProtocolViolation } from "./faults.js";
+import { ProtocolViolation } from "../protocol-violation.js";
 import { ChunkedDecoder, HeadDecoder } from "./http-response.js";
 
 /** The bytes cut at any places. */

@@ -2,7 +2,7 @@
  * The part of HTTP/1.1 that the BBS's event stream needs, decoded as bytes come. Node's own parser can't read it: the
  * BBS writes its chunks as `<hex length>;\r\n<data>\r\n`, and llhttp rejects the empty chunk extension.
  */
-import { ProtocolViolation } from "./faults.js";
+import { ProtocolViolation } from "../protocol-violation.js";
 
 const MAX_HEAD_BYTES = 64 * 1024;
 /** The length of a chunk and its extension. */

@@ -2,7 +2,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ActualLRPSchema, ActualLRPsResponseSchema } from "../../gen/bbs/v1/bbs_pb.js";
-import { ProtocolViolation } from "./faults.js";
+import { ProtocolViolation } from "../protocol-violation.js";
 import { MessageSplitter } from "./message-splitter.js";
 
 describe("a response that is decoded as it comes", () => {

@@ -2,7 +2,7 @@
  * Takes the messages out of a protobuf response while its bytes come. A list of 250,000 actual LRPs is some 150 MB:
  * decoded at once it would stop the event loop for seconds, and take several times that in memory.
  */
-import { ProtocolViolation } from "./faults.js";
+import { ProtocolViolation } from "../protocol-violation.js";
 
 /** One actual LRP is about 1 KB. */
 const MAX_MESSAGE_BYTES = 1024 * 1024;

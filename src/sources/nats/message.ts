@@ -7,7 +7,7 @@
 import { z } from "zod";
 import type { Registration, RouteOptions } from "../../entries/entries.js";
 import { compareText } from "../../lib/compare-text.js";
-import { placeOfUri, type UriPlace } from "./uri.js";
+import { placeOfUri, type UriPlace } from "../uri.js";
 
 /** NATS itself takes up to a megabyte. What is repeated for each URI must stay small. */
 export const MAX_MESSAGE_BYTES = 256 * 1_024;

@@ -8,11 +8,11 @@ import { isIpAddress } from "../../lib/ip-address.js";
 import type { Logger } from "../../lib/logger.js";
 import type { KeySpaceWriter } from "../../log/key-space-writer.js";
 import type { LogEntry } from "../../log/log.js";
+import { Refusals } from "../refusals.js";
 import type { Source, SourceStatus } from "../source.js";
 import { connectNats, type NatsAccess, type NatsEndpoint, natsEndpoints } from "./connection.js";
 import { connectionLost, natsFault } from "./faults.js";
 import { BadMessage, parseRegistryMessage } from "./message.js";
-import { Refusals } from "./refusals.js";
 import { RegistrationWriter } from "./registration-writer.js";
 import { Registrations } from "./registrations.js";
 
@@ -134,7 +134,7 @@ class RegistrationSource implements NatsSource {
     this.#readStored = options.readStored;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
-    this.#refusals = new Refusals(this.#logger, this.#clock);
+    this.#refusals = new Refusals("a registration over NATS", this.#logger, this.#clock);
     this.#start = JSON.stringify({
       id: options.nodeId,
       hosts: options.hosts,
@@ -153,11 +153,12 @@ class RegistrationSource implements NatsSource {
     const healthy = this.#lastSyncMs === undefined ? "starting" : "following";
     const { registerMessages: registered, unregisterMessages: unregistered, pruned, surplus: dropped } = this.#counts;
     const waiting = this.#writer?.waitingCount ?? 0;
+    const refused = this.#counts.refusedMessages;
     return {
       state: lastError === undefined ? healthy : "retrying",
       lastSyncMs: this.#lastSyncMs,
       lastError,
-      messages: { registered, unregistered, pruned, waiting, dropped },
+      messages: { registered, unregistered, pruned, waiting, dropped, refused },
     };
   }
 

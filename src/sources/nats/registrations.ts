@@ -4,7 +4,7 @@ import { decodeRegistration } from "../../entries/entries.js";
 import { KEY_SPACES } from "../../entries/keys.js";
 import type { Want } from "../../log/key-space-writer.js";
 import type { RegisteredEndpoint, RegistryMessage } from "./message.js";
-import type { UriPlace } from "./uri.js";
+import type { UriPlace } from "../uri.js";
 import { writeRegistration } from "./write-registration.js";
 
 const MS_PER_SECOND = 1_000;

@@ -5,7 +5,7 @@
  * Source   protobuf.dev, "Encoding".
  */
 import { MAX_MESSAGE_BYTES, type RegisteredEndpoint } from "./message.js";
-import type { UriPlace } from "./uri.js";
+import type { UriPlace } from "../uri.js";
 
 const VARINT = 0;
 const LENGTH_DELIMITED = 2;

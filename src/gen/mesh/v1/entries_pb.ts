@@ -379,7 +379,8 @@ export const PortSchema: GenMessage<Port> = /*@__PURE__*/
   messageDesc(file_mesh_v1_entries, 6);
 
 /**
- * One endpoint of one URI, as a router.register message of NATS tells it. Key: registration.nats.<a hash of the two>
+ * One endpoint of one URI, as a router.register message of NATS or an HTTP route of the routing API tells it. Keys:
+ * registration.nats.<a hash of the two>, registration.routingapi.<a hash of them and of the route service>
  *
  * @generated from message mesh.v1.Registration
  */

@@ -1,8 +1,14 @@
 /** One HTTP exchange that ends in a JSON answer or a MeshError. */
 import { Agent, buildConnector, request } from "undici";
-import { asError } from "../../lib/errors.js";
-import { malformedAnswer, RateLimited, requestRefused, serverFailed, unreachable } from "./faults.js";
-import type { RateLimit } from "./request-budget.js";
+import { asError } from "../lib/errors.js";
+import {
+  malformedAnswer,
+  RateLimited,
+  type Remedies,
+  requestRefused,
+  serverFailed,
+  unreachable,
+} from "./http-faults.js";
 
 /** PEM texts. */
 export interface HttpCredentials {
@@ -12,11 +18,21 @@ export interface HttpCredentials {
   readonly clientCertificate?: { readonly certificate: string; readonly key: string };
 }
 
+/** What the Cloud Controller's X-RateLimit headers say; it tells `remaining` in steps of a tenth, rounded down. */
+export interface RateLimit {
+  readonly limit: number;
+  readonly remaining: number;
+  /** Milliseconds from the answer until `remaining` starts over. */
+  readonly resetsInMs: number;
+}
+
 export interface HttpOptions {
   /** Asked at each connection; another object where they changed. */
   readonly credentials: () => HttpCredentials;
   /** For the head of an answer, and between two pieces of its body. */
   readonly requestTimeoutMs: number;
+  /** Answers that are larger fail. */
+  readonly maxAnswerBytes: number;
 }
 
 export interface HttpRequest {
@@ -26,6 +42,7 @@ export interface HttpRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** Sent by POST as a form; GET where left out. */
   readonly form?: Readonly<Record<string, string>>;
+  readonly remedies: Remedies;
 }
 
 export type HttpAnswer =
@@ -39,21 +56,19 @@ export type HttpAnswer =
   | { readonly ok: false; readonly status: 400 | 401 | 403; readonly detail: string };
 
 const CONNECT_TIMEOUT_MS = 5_000;
-/** A page of 5,000 routes with their destinations has about 10 MB. */
-const MAX_ANSWER_BYTES = 256 * 1024 * 1024;
 const MAX_CONNECTIONS = 8;
 /** Where a 429 doesn't say how long to wait. */
 const DEFAULT_RETRY_AFTER_MS = 5_000;
 /** The longest that Cloud Controllers count requests for; one that says more has a broken clock, or is none. */
 const MAX_LIMIT_MS = 3_600_000;
 
-export function openAgent({ credentials, requestTimeoutMs }: HttpOptions): Agent {
+export function openAgent({ credentials, requestTimeoutMs, maxAnswerBytes }: HttpOptions): Agent {
   let made = { of: credentials(), connect: connector(credentials()) };
   return new Agent({
     connections: MAX_CONNECTIONS,
     headersTimeout: requestTimeoutMs,
     bodyTimeout: requestTimeoutMs,
-    maxResponseSize: MAX_ANSWER_BYTES,
+    maxResponseSize: maxAnswerBytes,
     connect(options, callback) {
       const of = credentials();
       if (of !== made.of) made = { of, connect: connector(of) };
@@ -87,11 +102,11 @@ export async function exchange(agent: Agent, asked: HttpRequest, signal: AbortSi
     const dateMs = Number.isNaN(date) ? undefined : date;
     return { ok: true, body: parseJson(text, asked.server, what), dateMs, rateLimit: rateLimitOf(headers) };
   }
-  if (status === 429) throw new RateLimited(asked.server, what, retryAfterMs(headers));
+  if (status === 429) throw new RateLimited(asked.server, what, retryAfterMs(headers), asked.remedies);
   const detail = detailOf(text);
   if (status >= 500) throw serverFailed(asked.server, what, status, detail);
   if (status === 400 || status === 401 || status === 403) return { ok: false, status, detail };
-  throw requestRefused(asked.server, what, status, detail);
+  throw requestRefused(asked.server, what, status, detail, asked.remedies);
 }
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
@@ -141,15 +156,23 @@ function resetsInMs(headers: Headers): number | undefined {
   return Number.isNaN(waitMs) ? undefined : Math.min(Math.max(0, waitMs), MAX_LIMIT_MS);
 }
 
-/** What the Cloud Controller ({errors:[{title,detail}]}) or the UAA ({error,error_description}) says about a refusal. */
+/**
+ * What the Cloud Controller ({errors:[{title,detail}]}), the UAA ({error,error_description}) or the routing API
+ * ({name,message}) says about a refusal.
+ */
 function detailOf(text: string): string {
   try {
     const body = JSON.parse(text) as {
       errors?: { title?: unknown; detail?: unknown }[];
       error?: unknown;
       error_description?: unknown;
+      name?: unknown;
+      message?: unknown;
     } | null;
-    const { title, detail } = body?.errors?.[0] ?? { title: body?.error, detail: body?.error_description };
+    const { title, detail } = body?.errors?.[0] ?? {
+      title: body?.error ?? body?.name,
+      detail: body?.error_description ?? body?.message,
+    };
     const parts = [title, detail].filter((part) => typeof part === "string");
     return parts.length === 0 ? "" : ` (${parts.join(": ").slice(0, 300)})`;
   } catch {

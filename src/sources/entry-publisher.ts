@@ -1,8 +1,8 @@
 /** Carries what moved to the log: at once, one write after the other. */
-import { Backoff } from "../../lib/backoff.js";
-import type { Clock } from "../../lib/clock.js";
-import { asError } from "../../lib/errors.js";
-import type { KeySpaceWriter, Want } from "../../log/key-space-writer.js";
+import { Backoff } from "../lib/backoff.js";
+import type { Clock } from "../lib/clock.js";
+import { asError } from "../lib/errors.js";
+import type { KeySpaceWriter, Want } from "../log/key-space-writer.js";
 
 const RETRY_INITIAL_MS = 100;
 const RETRY_MAX_MS = 5_000;
@@ -27,6 +27,8 @@ export class EntryPublisher {
   readonly #backoff = new Backoff(RETRY_INITIAL_MS, RETRY_MAX_MS);
   #moved = new Set<string>();
   #replacesAll = false;
+  /** Subjects of the write that is under way. */
+  #writingCount = 0;
   /** Resolved while nothing is to be written. */
   #writing: Promise<void> | undefined;
 
@@ -36,6 +38,11 @@ export class EntryPublisher {
     this.#clock = clock;
     this.#signal = signal;
     this.#onWritten = onWritten;
+  }
+
+  /** Subjects that moved, and are not written yet. */
+  get waitingCount(): number {
+    return this.#moved.size + this.#writingCount;
   }
 
   /** These subjects moved. While one write is under way, the next ones gather. */
@@ -68,16 +75,20 @@ export class EntryPublisher {
       const replacesAll = this.#replacesAll;
       this.#moved = new Set();
       this.#replacesAll = false;
+      this.#writingCount = moved.size;
       try {
         if (replacesAll) await this.#writer.replaceAll(this.#entries.wants());
         await this.#writer.apply([...moved].map((subject) => this.#entries.want(subject)));
         if (this.#backoff.attempts > 0) this.#onWritten(undefined);
         this.#backoff.reset();
       } catch (thrown) {
+        this.#writingCount = 0;
         for (const subject of moved) this.#moved.add(subject);
         this.#replacesAll ||= replacesAll;
         this.#onWritten(asError(thrown));
         await this.#clock.sleep(this.#backoff.next(), this.#signal);
+      } finally {
+        this.#writingCount = 0;
       }
     }
   }

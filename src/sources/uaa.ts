@@ -1,8 +1,8 @@
 /** Access tokens by the client credentials grant. */
 import type { Agent } from "undici";
 import { z } from "zod";
-import type { Clock } from "../../lib/clock.js";
-import { clientRefused, malformedAnswer, scopeMissing } from "./faults.js";
+import type { Clock } from "../lib/clock.js";
+import { clientRefused, malformedAnswer, type Remedies, scopeMissing } from "./http-faults.js";
 import { exchange } from "./http.js";
 import type { Servers } from "./servers.js";
 
@@ -10,6 +10,17 @@ export interface UaaClient {
   readonly clientId: string;
   /** Asked for each token. */
   readonly credentials: () => { readonly clientSecret: string };
+  readonly needs: NeededScope;
+  readonly remedies: Remedies;
+}
+
+/** What a token has to allow: it is refused at once where it does not. */
+export interface NeededScope {
+  /** One of these at least. */
+  readonly anyOf: readonly string[];
+  /** What the client can't do without, after its name: "may not read routes". */
+  readonly without: string;
+  readonly remedy: string;
 }
 
 const TokenSchema = z.object({
@@ -18,8 +29,6 @@ const TokenSchema = z.object({
   scope: z.string().optional(),
 });
 
-/** A client with none of these gets lists of what its own roles show: to us they would look complete. */
-const READ_ALL = ["cloud_controller.admin", "cloud_controller.admin_read_only", "cloud_controller.global_auditor"];
 /** A token is not used in the last minute of its life, nor in the last half of a shorter one. */
 const MAX_MARGIN_MS = 60_000;
 
@@ -40,7 +49,7 @@ export class TokenSource {
    * The token to use now; asks for one where there is none or it is about to expire, once for all that wait.
    *
    * Request  POST <uaa>/oauth/token, client id and secret in the form.
-   * Throws   as exchange(); MESH_SOURCE_REFUSED when the UAA refuses the client, or the client may not read everything.
+   * Throws   as exchange(); MESH_SOURCE_REFUSED when the UAA refuses the client, or the token does not allow what is needed.
    */
   token(uaa: Servers, signal: AbortSignal): Promise<string> {
     if (this.#held && this.#clock.now() < this.#held.renewAtMs) return Promise.resolve(this.#held.token);
@@ -48,14 +57,14 @@ export class TokenSource {
     return this.#asked;
   }
 
-  /** The Cloud Controller refused this token: the next call asks for another. */
+  /** The API refused this token: the next call asks for another. */
   refused(token: string): void {
     if (this.#held?.token === token) this.#held = undefined;
   }
 
   async #ask(uaaUrl: string, signal: AbortSignal): Promise<string> {
     const server = `UAA at ${uaaUrl}`;
-    const { clientId, credentials } = this.#client;
+    const { clientId, credentials, needs, remedies } = this.#client;
     const askedAtMs = this.#clock.now();
     const answer = await exchange(
       this.#agent,
@@ -64,6 +73,7 @@ export class TokenSource {
         url: new URL(`${uaaUrl}/oauth/token`),
         headers: {},
         form: { grant_type: "client_credentials", client_id: clientId, client_secret: credentials().clientSecret },
+        remedies,
       },
       signal,
     );
@@ -71,8 +81,8 @@ export class TokenSource {
     const parsed = TokenSchema.safeParse(answer.body);
     if (!parsed.success) throw malformedAnswer(server, "POST /oauth/token", "no access_token with expires_in");
     const { access_token: token, expires_in: seconds, scope } = parsed.data;
-    if (scope !== undefined && !scope.split(" ").some((one) => READ_ALL.includes(one))) {
-      throw scopeMissing(server, clientId, scope);
+    if (scope !== undefined && !scope.split(" ").some((one) => needs.anyOf.includes(one))) {
+      throw scopeMissing(server, clientId, scope, needs.without, needs.remedy);
     }
     const lifeMs = seconds * 1000;
     this.#held = { token, renewAtMs: askedAtMs + lifeMs - Math.min(MAX_MARGIN_MS, lifeMs / 2) };

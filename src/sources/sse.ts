@@ -1,5 +1,5 @@
 /** Server-sent events, decoded as bytes come. https://html.spec.whatwg.org/multipage/server-sent-events.html */
-import { ProtocolViolation } from "./faults.js";
+import { ProtocolViolation } from "./protocol-violation.js";
 
 const LINE_FEED = 0x0a;
 
@@ -11,8 +11,8 @@ export interface SseFrame {
 }
 
 /**
- * Splits a stream of bytes into frames. Ids are passed over: the BBS counts them from 0 on each connection, and replays
- * nothing.
+ * Splits a stream of bytes into frames. Ids are passed over: who is followed so (the BBS, the routing API)
+ * counts them from 0 on each connection, and replays nothing.
  */
 export class SseDecoder {
   readonly #maxFrameBytes: number;

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { requestRefused, unreachable } from "./faults.js";
+import { requestRefused, unreachable } from "./http-faults.js";
 import { Servers } from "./servers.js";
 
 const { signal } = new AbortController();
+const remedies = { refused: "", rateLimited: "" };
 const down = () => unreachable("it", "GET /", new Error("down"));
 
 describe("servers that stand in for each other", () => {
@@ -41,7 +42,7 @@ describe("servers that stand in for each other", () => {
     const asked: string[] = [];
     const ask = (url: string) => {
       asked.push(url);
-      return Promise.reject(requestRefused("it", "GET /", 403, ""));
+      return Promise.reject(requestRefused("it", "GET /", 403, "", remedies));
     };
     await expect(servers.call(ask, signal)).rejects.toMatchObject({ code: "MESH_SOURCE_REFUSED" });
     expect(asked).toEqual(["http://a"]);

@@ -1,4 +1,4 @@
-import type { Clock } from "../../lib/clock.js";
+import type { Clock } from "../lib/clock.js";
 
 /** A sleep that others can end early; a wake-up that finds no sleeper ends the next sleep at once. */
 export class Alarm {

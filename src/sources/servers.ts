@@ -1,5 +1,5 @@
 /** Servers that stand in for each other: it stays with one for as long as that answers. */
-import { MeshError } from "../../lib/errors.js";
+import { MeshError } from "../lib/errors.js";
 
 export class Servers {
   readonly #urls: readonly string[];
