@@ -175,7 +175,14 @@ describe("the routing API's source", () => {
     await publisher.remove(shop);
     await holds("shop.example.com/cart 127.0.0.1:3001");
     expect(source.counts).toMatchObject({ lists, upserts: 4, deletes: 1, subscriptions: 1, routes: 1 });
-    expect(source.status.messages).toEqual({ registered: 4, unregistered: 1, pruned: 0, refused: 0 });
+    expect(source.status.messages).toEqual({
+      registered: 4,
+      unregistered: 1,
+      pruned: 0,
+      waiting: 0,
+      dropped: 0,
+      refused: 0,
+    });
   });
 
   it("drops what is not said again in time, as the API does", async () => {
