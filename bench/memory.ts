@@ -1,5 +1,6 @@
 /** What routes cost in memory: each figure is the difference to a router without routes, per route. */
 import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import { Connection, hitEach, isServed } from "./connection.js";
 import type { Measurement } from "./measurement.js";
 import { residentMemory, type ResidentMemory } from "./process-usage.js";
@@ -13,6 +14,9 @@ const PART_OF_HOSTS = 0.2;
 /** Routes that lead to an app with four instances. */
 const ROUTES_WITH_INSTANCES = 500;
 const SERVED_TIMEOUT_MS = 30_000;
+/** Of connections to apps, where they are to end soon. */
+const IDLE_TIMEOUT_MS = 500;
+const LOOK_PAUSE_MS = 100;
 
 interface RouterMemory {
   readonly agent: ResidentMemory;
@@ -40,8 +44,10 @@ export async function measureMemory(stage: Stage, router: RouterProcess): Promis
   const active = stage.coldHosts(Math.min(ACTIVE_HOSTS, Math.floor(routeCount * PART_OF_HOSTS)));
   await hitEach(router.port, active, 1, signal);
   const busy = await envoyMemory(router, router.pids.envoy);
-  await hitEach(router.port, await addRoutesWithInstances(stage, router), 1, signal);
+  const withInstances = await addRoutesWithInstances(stage, router);
+  await hitEach(router.port, withInstances, 1, signal);
   const busier = await envoyMemory(router, router.pids.envoy);
+  const withoutConnections = await unconnectedKb(stage, withInstances);
 
   const perRoute = (of: (memory: RouterMemory) => number) => (of(idle) - of(without)) / routeCount;
   const perActive = (of: (memory: EnvoyMemory) => number) => (of(busy) - of(idle.envoy)) / active.length;
@@ -97,7 +103,39 @@ export async function measureMemory(stage: Stage, router: RouterProcess): Promis
       goal: goals.activeRouteKb,
       note: `${ROUTES_WITH_INSTANCES} routes, each with a connection to one of them`,
     },
+    {
+      what: "memory: Envoy, allocated, route with 4 instances, used before",
+      value: withoutConnections,
+      unit: "kB/route",
+      goal: goals.activeRouteKb,
+      note: "its connection has ended, as it does 90 s after the last request",
+    },
   ];
+}
+
+/** Of an Envoy whose connections to apps have ended, for each of these hosts that was used, in kB. */
+async function unconnectedKb(stage: Stage, hosts: readonly string[]): Promise<number> {
+  const { signal } = stage;
+  const router = await stage.startRouter({ section: { http: { backends: { idleTimeoutMs: IDLE_TIMEOUT_MS } } } });
+  try {
+    const [first = "", ...others] = hosts;
+    const after = async (asked: readonly string[]) => {
+      await hitEach(router.port, asked, 1, signal);
+      await untilUnconnected(router, signal);
+      return (await router.admin.memory()).allocatedBytes;
+    };
+    // What Envoy makes at the very first request is no route's.
+    const before = await after([first]);
+    return ((await after(others)) - before) / others.length / 1_000;
+  } finally {
+    await router.stop();
+  }
+}
+
+async function untilUnconnected({ admin }: RouterProcess, signal: AbortSignal): Promise<void> {
+  while ((await admin.clusters()).some(({ stats }) => (stats.get("cx_active") ?? 0) > 0)) {
+    await delay(LOOK_PAUSE_MS, undefined, { signal });
+  }
 }
 
 /** Returns  their hosts, of which none was asked for. */
