@@ -195,10 +195,14 @@ describe("a record of Envoy's", () => {
       headers: ["x-a"],
       clusters: false,
     });
-    expect(records).toHaveLength(1);
+    expect(records.map(({ of }) => of)).toEqual(["all", "marked"]);
     const whole = texts(records[0]?.format);
-    expect(parse(1n, whole.join(SEPARATOR))).toMatchObject({ kind: "whole", host: "", headers: [""] });
-    expect(parse(1n, whole.join(SEPARATOR))?.status).toBeUndefined();
+    expect(parse(1n, whole.join(SEPARATOR))).toMatchObject({
+      kind: "whole",
+      host: "",
+      headers: [""],
+      status: undefined,
+    });
     expect(parse(1n, [...whole, "-"].join(SEPARATOR))).toBeUndefined();
     expect(parse(1n, "")).toBeUndefined();
   });
@@ -211,10 +215,10 @@ describe("a record of Envoy's", () => {
       headers: ["x-a"],
       clusters: true,
     });
-    expect(records.map(({ faultsOnly }) => faultsOnly)).toEqual([false, true]);
+    expect(records.map(({ of }) => of)).toEqual(["all", "faults", "marked"]);
     expect(texts(records[0]?.format).length).toBeLessThan(7);
     expect(records.some(({ format }) => format.includes("REQ(:path)") || format.includes("x-a"))).toBe(false);
     const kinds = records.map(({ format }) => parse(1n, texts(format).join(SEPARATOR))?.kind);
-    expect(kinds).toEqual(["plain", "fault"]);
+    expect(kinds).toEqual(["plain", "fault", "wildcard"]);
   });
 });

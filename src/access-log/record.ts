@@ -97,6 +97,15 @@ export type RequestRecord = Readonly<Record<Exclude<Field, NumberField>, string>
     readonly headers: readonly string[];
   };
 
+/** Told beside the others, of requests that had to be searched for. */
+export interface WildcardRecord {
+  readonly kind: "wildcard";
+  /** As in the Host header. */
+  readonly host: string;
+}
+
+const WILDCARD_FORMAT = "%REQ(:authority)%";
+
 export interface RecordContents {
   /** Whether lines are to be made of the records; metrics alone need less. */
   readonly lines: boolean;
@@ -113,14 +122,17 @@ export interface RecordContents {
 /** What Envoy is to write. */
 export interface WantedRecord {
   readonly format: string;
-  /** Not of requests that an app answered with a status below 400, and whose answer was sent to its end. */
-  readonly faultsOnly: boolean;
+  /**
+   * faults: not of requests that an app answered with a status below 400, and whose answer was sent to its end.
+   * marked: of those that were found below a wildcard host.
+   */
+  readonly of: "all" | "faults" | "marked";
 }
 
 export interface RecordFormat {
   readonly records: readonly WantedRecord[];
   /** undefined for a text that is none of these records. */
-  readonly parse: (startNs: bigint, text: string) => RequestRecord | undefined;
+  readonly parse: (startNs: bigint, text: string) => RequestRecord | WildcardRecord | undefined;
 }
 
 const NO_FIELDS = Object.fromEntries(Object.keys(OPERATORS).map((field) => [field, isNumber(field) ? undefined : ""]));
@@ -134,9 +146,13 @@ export function recordFormat(contents: RecordContents): RecordFormat {
     ? [recordKind("whole", { ...fault, ...forLines }, headers)]
     : [recordKind("plain", plain, []), recordKind("fault", fault, [])];
   return {
-    records: kinds.map(({ kind, format }) => ({ format, faultsOnly: kind === "fault" })),
+    records: [
+      ...kinds.map(({ kind, format }) => ({ format, of: kind === "fault" ? ("faults" as const) : ("all" as const) })),
+      { format: WILDCARD_FORMAT, of: "marked" },
+    ],
     parse(startNs, text) {
       const values = text.split(SEPARATOR);
+      if (values.length === 1) return text === "" ? undefined : { kind: "wildcard", host: text };
       // No two kinds have as many fields.
       return kinds.find(({ size }) => size === values.length)?.read(startNs, values);
     },

@@ -15,4 +15,15 @@ describe("the scope of a group of hosts", () => {
       }),
     );
   });
+
+  it("may lead to the routes of another group, and is another version then", () => {
+    const scope = compileScope("a.example.com", "*.example.com");
+    expect(fromBinary(ScopedRouteConfigurationSchema, scope.body)).toMatchObject({
+      name: "a.example.com",
+      routeConfigurationName: "*.example.com",
+      key: { fragments: [{ type: { value: "a.example.com" } }] },
+    });
+    expect(scope.version).not.toBe(compileScope("a.example.com").version);
+    expect(scope.version).not.toBe(compileScope("a.example.com", "*.b.example.com").version);
+  });
 });

@@ -5,7 +5,7 @@
  * `clearRouteCache` alone changes nothing within a filter: Envoy looks the route up again when the route's metadata is
  * asked for, and a filter gets to ask once. A route that was found has a name.
  */
-import { SCOPE_HEADER } from "./names.js";
+import { SCOPE_HEADER, WILDCARD_MARK } from "./names.js";
 
 /** Hosts match in any case, scopes do not: takes the scope in lower case for a host that has capitals. */
 const LOWER_CASE_HOST = `
@@ -18,8 +18,8 @@ function envoy_on_request(handle)
 end
 `;
 
-/** Takes the scope of a group of wildcard hosts; `pattern` finds its words at the end of the host, a dot before them. */
-const wildcard = (pattern: string) => `
+/** Takes the scope of a group of wildcard hosts; `pattern` finds its words at the end of the host, a dot before them; `found` is done then. */
+const wildcard = (pattern: string, found = "") => `
 function envoy_on_request(handle)
   if handle:streamInfo():routeName() ~= "" then return end
   local host = handle:headers():get(":authority")
@@ -29,7 +29,13 @@ function envoy_on_request(handle)
   handle:headers():replace("${SCOPE_HEADER}", "*" .. string.lower(words))
   handle:clearRouteCache()
   handle:metadata():get("")
-end
+${found}end
+`;
+
+/** For the agent, which gives a scope to hosts that are used much (jobs/wildcard-hosts.ts). */
+const MARK = `  if handle:streamInfo():routeName() ~= "" then
+    handle:streamInfo():dynamicMetadata():set("${WILDCARD_MARK.filter}", "${WILDCARD_MARK.key}", true)
+  end
 `;
 
 export interface SearchStep {
@@ -44,7 +50,7 @@ const ON_DEMAND = { name: "on-demand", lua: undefined };
 export const SEARCH_STEPS: readonly SearchStep[] = [
   { name: "lower-case-host", lua: LOWER_CASE_HOST },
   ON_DEMAND,
-  { name: "wildcard", lua: wildcard("%.[^.]+%.[^.]+$") },
+  { name: "wildcard", lua: wildcard("%.[^.]+%.[^.]+$", MARK) },
   ON_DEMAND,
   { name: "top-level-wildcard", lua: wildcard("%.[^.]+$") },
   ON_DEMAND,

@@ -13,6 +13,9 @@ export const SCOPE_HEADER = "x-cf-mesh-scope";
  */
 export const SEARCH_FILTER = "cf-mesh.search";
 
+/** Where the metadata of a request says that it was found below the wildcards of its host's last two words. */
+export const WILDCARD_MARK = { filter: SEARCH_FILTER, key: "wildcard" } as const;
+
 /** Secrets of Envoy's bootstrap: the CA that signs the certificates of apps, and what the router shows to them. */
 export const APPS_CA_SECRET = "cf-mesh.apps-ca";
 export const ROUTER_CERTIFICATE_SECRET = "cf-mesh.router-certificate";

@@ -4,6 +4,7 @@ import { type sendUnaryData, Server, type ServerUnaryCall } from "@grpc/grpc-js"
 import { type LineWriter, lineWriter } from "../access-log/access-line.js";
 import { EXPORT_LOGS, logRecords } from "../access-log/otlp.js";
 import { recordFormat, type RequestRecord, type WantedRecord } from "../access-log/record.js";
+import { WILDCARD_MARK } from "../compile/names.js";
 import type { AccessLogConfig } from "../config/router-access-log.js";
 import { listenOnSocket } from "../lib/listen-on-socket.js";
 import type { Logger } from "../lib/logger.js";
@@ -19,6 +20,8 @@ export interface AccessLogOptions {
   /** Where lines go besides; closed by its owner. */
   readonly appLog: AppLog | undefined;
   readonly onRecord: (record: RequestRecord) => void;
+  /** Of each request that was found below a wildcard host: its own, as in the Host header. */
+  readonly onWildcard: (host: string) => void;
   /** Whether connections may begin with a PROXY header. */
   readonly proxyProtocol: boolean;
   /** Whether records are to tell the cluster that requests were sent to. */
@@ -44,6 +47,8 @@ export interface AccessLog {
   readonly socketPath: string;
   /** What Envoy is to write. */
   readonly records: readonly WantedRecord[];
+  /** Which of them were found below a wildcard host. */
+  readonly mark: typeof WILDCARD_MARK;
   /** Lines go to a new file from now on. */
   reopen(): void;
   close(): Promise<void>;
@@ -55,7 +60,7 @@ const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** Throws when the socket can't be made. */
 export async function startAccessLog(options: AccessLogOptions): Promise<AccessLog> {
-  const { socketPath, config, appLog, onRecord, proxyProtocol, clusters, logger } = options;
+  const { socketPath, config, appLog, onRecord, onWildcard, proxyProtocol, clusters, logger } = options;
   const { records, parse } = recordFormat({
     lines: config !== undefined,
     extraFields: (config?.extraFields.length ?? 0) > 0,
@@ -74,6 +79,10 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
       const record = parse(startNs, text);
       if (!record) {
         malformedCount += 1;
+        continue;
+      }
+      if (record.kind === "wildcard") {
+        onWildcard(record.host);
         continue;
       }
       if (record.kind === "fault") faultCount += 1;
@@ -112,6 +121,7 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
     },
     socketPath,
     records,
+    mark: WILDCARD_MARK,
     reopen: () => sink?.reopen(),
     async close() {
       server.forceShutdown();

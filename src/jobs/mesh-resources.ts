@@ -3,9 +3,10 @@ import { compileAbsence, compileGroup, type CompiledGroup } from "../compile/com
 import { compileScope } from "../compile/compile-scope.js";
 import { hostOfCluster } from "../compile/names.js";
 import type { CompileOptions } from "../compile/options.js";
-import { groupOf } from "../model/hosts.js";
+import { groupOf, wildcardGroupOf } from "../model/hosts.js";
 import type { RoutingTable } from "../model/routing-table.js";
 import type { ResourceType } from "../xds/resources.js";
+import type { WildcardHosts } from "./wildcard-hosts.js";
 
 const typeUrl = (name: string) => `type.googleapis.com/envoy.config.${name}`;
 
@@ -34,7 +35,11 @@ export interface MeshResources {
   invalidate(groups: ReadonlySet<string>): void;
 }
 
-export function meshResources(table: RoutingTable, options: CompileOptions): MeshResources {
+export function meshResources(
+  table: RoutingTable,
+  wildcardHosts: WildcardHosts,
+  options: CompileOptions,
+): MeshResources {
   const recent = new Map<string, CompiledGroup>();
   /** By the name of their cluster, as they were before the latest change of their group; those that changed first come first. */
   const former = new Map<string, CompiledGroup>();
@@ -60,6 +65,11 @@ export function meshResources(table: RoutingTable, options: CompileOptions): Mes
       if (former.size <= FORMER_CLUSTERS) return;
       former.delete(name);
     }
+  }
+
+  function* scopeNames(): Iterable<string> {
+    yield* table.groups();
+    for (const name of wildcardHosts.names()) if (!table.hasGroup(name)) yield name;
   }
 
   const onDemand = { mode: "onDemand" } as const;
@@ -105,9 +115,12 @@ export function meshResources(table: RoutingTable, options: CompileOptions): Mes
       },
       {
         typeUrl: TYPE_URLS.scopes,
-        get: (name) => (table.hasGroup(name) ? compileScope(name) : undefined),
+        get: (name) => {
+          if (table.hasGroup(name)) return compileScope(name);
+          return wildcardHosts.has(name) ? compileScope(name, wildcardGroupOf(name)) : undefined;
+        },
         groupOf: itself,
-        delivery: { mode: "eager", names: () => table.groups(), lingerMs: SCOPE_LINGER_MS },
+        delivery: { mode: "eager", names: scopeNames, lingerMs: SCOPE_LINGER_MS },
       },
     ],
   };

@@ -25,6 +25,7 @@ import type { OpenLog } from "./open-log.js";
 import { meshResources } from "./mesh-resources.js";
 import { type RouteServices, startRouteServices } from "./route-services.js";
 import { routerMetrics } from "./router-metrics.js";
+import { followWildcards, WildcardHosts } from "./wildcard-hosts.js";
 import { sweepClusters } from "./sweep-clusters.js";
 import { feedTable } from "./table-feed.js";
 
@@ -86,7 +87,8 @@ export async function startRouter(
     ...(config.sharding && { sharding: config.sharding }),
   });
   const { maxAttempts, maxConnectionsPerBackend, azPreference, availabilityZone } = config.balancing;
-  const resources = meshResources(table, {
+  const wildcardHosts = new WildcardHosts();
+  const resources = meshResources(table, wildcardHosts, {
     appTls,
     maxAttempts,
     requestTimeoutMs: config.http.requestTimeoutMs,
@@ -139,8 +141,11 @@ export async function startRouter(
     metrics.countEndpoint,
   );
 
+  const wildcards = followWildcards(wildcardHosts, table, (hosts) => xds?.changed(hosts));
+
   async function end(): Promise<void> {
     ending.abort();
+    wildcards.stop();
     await Promise.all([feed.ended, sweeping]);
     await xds?.close();
     await requestLog?.close();
@@ -165,6 +170,7 @@ export async function startRouter(
         },
         appLog,
         onRecord: metrics.count,
+        onWildcard: wildcards.count,
         proxyProtocol: config.http.proxyProtocol,
         clusters: config.requestMetrics.routes > 0 || config.routeServices !== undefined || appLog !== undefined,
         logger,

@@ -17,6 +17,12 @@ export function groupOf(host: string): string {
   return WILDCARD + words.slice(-2).join(".");
 }
 
+/** The group of a host's wildcards; undefined for a host, of one word or two, that has none but those of its last word. */
+export function wildcardGroupOf(host: string): string | undefined {
+  const words = host.split(".");
+  return words.length > 2 ? WILDCARD + words.slice(-2).join(".") : undefined;
+}
+
 /** The wildcard hosts that also match what `host` matches, nearest first: "*.a.b.c" has "*.b.c" and "*.c". */
 export function* wildcardsAbove(host: string): Iterable<string> {
   const words = host.split(".");

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { eventually } from "../support/eventually.js";
 import { startMesh, type TestMesh } from "../support/mesh.js";
 
 describe("finding the route of a request", () => {
@@ -45,6 +46,28 @@ describe("finding the route of a request", () => {
     expect(await appOf("a.b.c.wild.mesh.localhost")).toBe("blue");
     expect(await appOf("below.exact.wild.mesh.localhost")).toBe("blue");
     expect(await appOf("wild.mesh.localhost")).toBe(404);
+  });
+
+  it("gives a host that is used much below a wildcard a scope of its own, and changes nothing by it", async () => {
+    await mesh.route("*.much", { to: [{ app: "blue" }] });
+    await mesh.route("*.much", { path: "/green", to: [{ app: "green" }] });
+    const host = "busy.much.mesh.localhost";
+    await mesh.answers(host, 200, "/green");
+    const scopes = () => mesh.proxy().types.find(({ typeUrl }) => typeUrl.includes("Scoped"))?.heldCount ?? 0;
+    const before = scopes();
+    for (let sent = 0; sent < 40; sent += 1) expect(await appOf(host)).toBe("blue");
+    await eventually(() => scopes() === before + 1);
+    expect(await appOf(host)).toBe("blue");
+    expect(await appOf(host, "/green")).toBe("green");
+    expect(await appOf("Busy.much.mesh.localhost")).toBe("blue");
+    expect(await appOf("other.much.mesh.localhost")).toBe("blue");
+    // A route of its own is before the wildcards', and they are there again when it goes.
+    const guid = await mesh.route("busy.much", { path: "/green", to: [{ app: "blue" }] });
+    await eventually(async () => (await appOf(host, "/green")) === "blue");
+    expect(await appOf(host)).toBe("blue");
+    await mesh.api.call("DELETE", `/v3/routes/${guid}`);
+    await eventually(async () => (await appOf(host, "/green")) === "green");
+    expect(await appOf(host)).toBe("blue");
   });
 
   it("prefers the nearest of several wildcard hosts", async () => {

@@ -10,13 +10,15 @@ export interface AccessLogOptions {
   /** Unix socket of the agent's server for records. */
   readonly socketPath: string;
   readonly records: readonly WantedRecord[];
+  /** Where the metadata of a request says true when it is marked. */
+  readonly mark: { readonly filter: string; readonly key: string };
 }
 
 export interface WantedRecord {
   /** The text, by Envoy's command operators. */
   readonly format: string;
-  /** Not of requests that an app answered with a status below 400, and whose answer was sent to its end. */
-  readonly faultsOnly: boolean;
+  /** faults: not of requests that an app answered with a status below 400, and whose answer was sent to its end. */
+  readonly of: "all" | "faults" | "marked";
 }
 
 /** What a worker gathers before it sends, or for so long. */
@@ -31,9 +33,17 @@ const MAX_WAITING = 64;
 const RETRIES = { num_retries: 10, retry_back_off: { base_interval: "0.5s", max_interval: "2s" } };
 
 export function accessLog(options: AccessLogOptions | undefined) {
-  return (options?.records ?? []).map(({ format, faultsOnly }) => ({
+  if (!options) return [];
+  const { filter, key } = options.mark;
+  const matcher = { filter, path: [{ key }], value: { bool_match: true } };
+  const filters = {
+    all: {},
+    faults: { filter: FAULTS },
+    marked: { filter: { metadata_filter: { matcher, match_if_key_not_found: false } } },
+  };
+  return options.records.map(({ format, of }) => ({
     name: "cf-mesh.access-log",
-    ...(faultsOnly && { filter: FAULTS }),
+    ...filters[of],
     typed_config: {
       "@type": type("extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig"),
       // Deprecated by 1.40, which takes neither size nor interval nor retries from anywhere else.
