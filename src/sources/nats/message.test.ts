@@ -33,7 +33,10 @@ const FULL = {
   endpoint_updated_at_ns: 1_772_366_400_123,
   stale_threshold_in_seconds: 60,
   tags: { process_id: "process-guid", component: "route-emitter" },
-  options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.25, route_policy_scope: "any" },
+  options: {
+    ...{ loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.25 },
+    ...{ route_policy_scope: "any", route_policy_sources: "cf:space:s,cf:app:a" },
+  },
 };
 
 describe("a registry message", () => {
@@ -71,6 +74,16 @@ describe("a registry message", () => {
     expect(() => parse({ host: "a", port: 1, uris: Array(1_001).fill("a") })).toThrow(/^uris: /);
     expect(() => parse("[]")).toThrow(/^the message: /);
     expect(() => parse(" ".repeat(MAX_MESSAGE_BYTES + 1))).toThrow(/bytes/);
+  });
+
+  it("tells of sources and scopes that are not understood, and keeps the others", () => {
+    const options = { route_policy_scope: "galaxy", route_policy_sources: "cf:any, cf:app:a,everybody" };
+    const { endpoint, problems } = parse({ host: "a", port: 1, options });
+    expect(endpoint.options).toMatchObject({ routePolicyScope: "galaxy", routePolicySources: ["cf:any", "cf:app:a"] });
+    expect(problems).toHaveLength(2);
+    const many = Array.from({ length: 500 }, (_, index) => `cf:app:${index}-1111-2222-3333-444444444444`).join(",");
+    const large = parse({ host: "a", port: 1, options: { route_policy_scope: "org", route_policy_sources: many } });
+    expect(large.endpoint.options?.routePolicySources).toHaveLength(500);
   });
 
   it("is taken or refused, whatever bytes come: what is taken is written as protobuf-es would", () => {

@@ -36,8 +36,8 @@ export function writeRegistration(
   writeText(12, endpoint.availabilityZone);
   writeText(13, endpoint.isolationSegment);
   if (endpoint.options) {
-    const { loadbalancing, hashHeader, hashBalance, routePolicyScope } = endpoint.options;
-    writeMessage(14, [loadbalancing, hashHeader, hashBalance, routePolicyScope]);
+    const { loadbalancing, hashHeader, hashBalance, routePolicyScope, routePolicySources } = endpoint.options;
+    writeMessage(14, [loadbalancing, hashHeader, hashBalance, routePolicyScope], routePolicySources);
   }
   writeText(15, endpoint.routeServiceUrl);
   writeInt64(16, endpoint.updatedAtNs);
@@ -46,12 +46,13 @@ export function writeRegistration(
   return new Uint8Array(scratch.subarray(0, end));
 }
 
-/** A message of texts, which are its fields from 1 on. */
-function writeMessage(field: number, texts: readonly string[]): void {
+/** A message of texts, which are its fields from 1 on; `repeated` are those of the next one. None of them is empty. */
+function writeMessage(field: number, texts: readonly string[], repeated: readonly string[] = []): void {
   writeVarint((field << 3) | LENGTH_DELIMITED);
-  const length = texts.reduce((sum, text) => sum + fieldLength(Buffer.byteLength(text)), 0);
+  const length = [...texts, ...repeated].reduce((sum, text) => sum + fieldLength(Buffer.byteLength(text)), 0);
   writeVarint(length);
   for (const [index, text] of texts.entries()) writeText(index + 1, text);
+  for (const text of repeated) writeText(texts.length + 1, text);
 }
 
 /** Bytes of a text's field with a number below 16. */
