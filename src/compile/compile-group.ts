@@ -7,11 +7,11 @@ import { isWildcard, wildcardsAbove } from "../model/hosts.js";
 import { isWithin } from "../model/places.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
-import { compilePath, defaultRetryPolicy, pathSpecifierOf } from "./compile-path.js";
-import { directReply } from "./direct-reply.js";
+import { compilePath, defaultRetryPolicy } from "./compile-path.js";
 import { SEARCH_FILTERS } from "./names.js";
 import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
+import { guardedRoutes } from "./route-policies.js";
 import { behindRouteService } from "./route-service.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
@@ -30,22 +30,24 @@ const FILTERS_OFF: Record<string, Any> = Object.fromEntries(
 export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOptions): CompiledGroup {
   const clusters = new Map<string, EncodedResource>();
   const endpoints = new Map<string, EncodedResource>();
-  const copyClusters: string[] = [];
+  const copyClusters = new Set<string>();
   const routesByHost = new Map<string, RdsRoute[]>();
   for (const { host, paths } of hosts) {
     const matchable = paths.filter(isMatchable);
     const routes = matchable
       .filter((path) => isPreferred(path, matchable))
-      .flatMap((path) => {
-        if (path.isRestricted) return restricted(path);
-        const plan = planPath(host, path);
-        copyClusters.push(...plan.copies.map(({ name }) => name));
-        for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
-          clusters.set(pool.name, compileCluster(pool, options));
-          endpoints.set(pool.name, compileEndpoints(pool, options));
-        }
-        return behindRouteService(path, compilePath(path, plan, options), options);
-      });
+      .flatMap((path) =>
+        guardedRoutes(host, path, options.clientDomains, (served, owner) => {
+          const plan = planPath(host, served, owner);
+          for (const { name } of plan.copies) copyClusters.add(name);
+          for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
+            if (clusters.has(pool.name)) continue;
+            clusters.set(pool.name, compileCluster(pool, options));
+            endpoints.set(pool.name, compileEndpoints(pool, options));
+          }
+          return behindRouteService(served, compilePath(served, plan, options), options);
+        }),
+      );
     routesByHost.set(host, routes);
   }
   const virtualHosts = hosts.map(({ host }) => ({
@@ -58,7 +60,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
       : (routesByHost.get(host) ?? []),
     retryPolicy: defaultRetryPolicy(options),
   }));
-  return { routes: compileRoutes(group, virtualHosts), clusters, endpoints, copyClusters };
+  return { routes: compileRoutes(group, virtualHosts), clusters, endpoints, copyClusters: [...copyClusters] };
 }
 
 /**
@@ -67,19 +69,6 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
  */
 export function compileAbsence(group: string): EncodedResource {
   return compileRoutes(group, []);
-}
-
-/** Callers are not told apart here, and a route that is for some of them must not be open to all. */
-function restricted({ path }: PathRoute): RdsRoute {
-  return directReply(
-    path === "" ? "/" : path,
-    { pathSpecifier: pathSpecifierOf(path), caseSensitive: false },
-    {
-      status: 403,
-      text: "403 Forbidden: Route policies are not supported by this router.",
-      routerError: "route_policies_unsupported",
-    },
-  );
 }
 
 function compileRoutes(

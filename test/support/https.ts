@@ -16,6 +16,10 @@ export interface HttpsRouterOptions {
   /** Keys of the section beyond the keypairs; the CA of clients is in clients-ca.crt. */
   readonly tls?: (path: (file: string) => string) => object;
   readonly http?: object;
+  /** Keys of the router's section beyond these. */
+  readonly router?: (path: (file: string) => string) => object;
+  /** Files that the keys name, beyond those of the certificates. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 export interface Asked extends ConnectionOptions {
@@ -39,7 +43,7 @@ export class HttpsRouter {
   }
 
   static async start(certificates: Certificates, options: HttpsRouterOptions = {}): Promise<HttpsRouter> {
-    const { names = ["one.example.com"], tls, http = {} } = options;
+    const { names = ["one.example.com"], tls, http = {}, router: more } = options;
     const tlsPort = await freePort();
     const pairs = await Promise.all(
       names.map(async (name) => {
@@ -48,7 +52,7 @@ export class HttpsRouter {
         return { files: { [`${file}.crt`]: certificate, [`${file}.key`]: key }, file };
       }),
     );
-    const files: Record<string, string> = { "clients-ca.crt": certificates.ca };
+    const files: Record<string, string> = { "clients-ca.crt": certificates.ca, ...options.files };
     const router = await startTestRouter({
       files: Object.assign(files, ...pairs.map((pair) => pair.files)) as Record<string, string>,
       config: (path) => ({
@@ -58,6 +62,7 @@ export class HttpsRouter {
           keypairs: pairs.map(({ file }) => ({ certificateFile: path(`${file}.crt`), keyFile: path(`${file}.key`) })),
           ...tls?.(path),
         },
+        ...more?.(path),
       }),
     });
     return new HttpsRouter(router, tlsPort, certificates.ca);
@@ -77,7 +82,7 @@ export class HttpsRouter {
       const [response] = (await once(call, "response")) as [IncomingMessage];
       const body = await text(response);
       const answered = response.statusCode === 200 ? (JSON.parse(body) as { headers?: Record<string, string> }) : {};
-      return { status: response.statusCode, got: answered.headers ?? {} };
+      return { status: response.statusCode, headers: response.headers, body, got: answered.headers ?? {} };
     } finally {
       agent.destroy();
     }

@@ -27,6 +27,8 @@ const STATS = [
   "server.",
 ];
 
+const MAX_REGEX_SIZE = 4_000_000_000;
+
 export function bootstrap(options: BootstrapOptions): string {
   return `${JSON.stringify(bootstrapJson(options), undefined, 2)}\n`;
 }
@@ -39,6 +41,10 @@ function bootstrapJson(options: BootstrapOptions) {
     // hosts' own counters on /clusters.
     stats_config: { stats_matcher: { inclusion_list: { patterns: STATS.map((prefix) => ({ prefix })) } } },
     deferred_stat_options: { enable_deferred_creation_stats: true },
+    // Envoy's own limit, 100, is less than a few guids take in a regular expression; RE2 takes time by the length of texts alone.
+    layered_runtime: {
+      layers: [{ name: "cf-mesh", static_layer: { "re2.max_program_size.error_level": MAX_REGEX_SIZE } }],
+    },
     dynamic_resources: {
       // Clusters come on demand. This is for those that the agent sends unasked: before routes that change over to them.
       cds_config: ADS,

@@ -1,6 +1,7 @@
 /** What is done with each request, from its headers to its route. */
 import { accessLog } from "./access-log.js";
 import { clientCertRuleFilters } from "./client-cert-rules.js";
+import { type ClientDomain, misdirectedFilter } from "./client-domains.js";
 import type { ClientCertificates } from "./downstream-tls.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
 import { earlyHeaderMutation, rareResponseHeaders, responseHeaderFilter, upstreamHeaderMutation } from "./headers.js";
@@ -18,9 +19,19 @@ const IGNORED_UPGRADES = [
   { prefix: "TLS/", ignore_case: true },
 ];
 
-/** @param clients  undefined where they show no certificates */
-export function connectionManager(options: BootstrapOptions, clients: ClientCertificates | undefined) {
+/**
+ * @param clients  undefined where they show no certificates
+ * @param domain   for connections of one domain alone, whose clients show certificates for it
+ */
+export function connectionManager(
+  options: BootstrapOptions,
+  clients: ClientCertificates | undefined,
+  domain?: ClientDomain,
+) {
   const { search, instances, headers, http } = options;
+  const { forwardedClientCert: xfccMode } = domain ?? headers;
+  const marks = domain && options.tls?.marks;
+  const callerHeader = marks?.callerHeader;
   return {
     stat_prefix: "router",
     access_log: accessLog(options.accessLog),
@@ -30,7 +41,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
     xff_num_trusted_hops: headers.forwardedProto === "sanitize" ? 0 : 1,
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
-    ...forwardedClientCert(headers.forwardedClientCert),
+    ...forwardedClientCert(xfccMode),
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
     common_http_protocol_options: {
       idle_timeout: milliseconds(http.idleTimeoutMs),
@@ -46,7 +57,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
     upgrade_configs: http.upgradeTypes.map((upgrade_type) => ({ upgrade_type })),
     // The app says whether it wants the body.
     proxy_100_continue: true,
-    early_header_mutation_extensions: [earlyHeaderMutation(headers)],
+    early_header_mutation_extensions: [earlyHeaderMutation(headers, callerHeader)],
     scoped_routes: {
       name: "cf-mesh",
       // The host without its port.
@@ -60,8 +71,8 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
       // The search filters' place in this list does not matter to those before them: they see no route.
       responseHeaderFilter(headers),
       ...rareResponseHeaders(headers),
-      ...clientCertRuleFilters(clients?.rules ?? []),
-      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined),
+      ...(marks ? [misdirectedFilter(marks, domain)] : clientCertRuleFilters(clients?.rules ?? [])),
+      ...clientCertFilters(xfccMode, clients !== undefined || domain !== undefined, domain?.xfccFormat),
       ...traceHeaderFilters(options.traceHeaders),
       ...search.slice(0, 1).map(searchFilter),
       onDemandFilter("cf-mesh.on-demand"),
@@ -74,7 +85,7 @@ export function connectionManager(options: BootstrapOptions, clients: ClientCert
           "@type": type("extensions.filters.http.router.v3.Router"),
           suppress_envoy_headers: true,
           upstream_http_filters: [
-            upstreamHeaderMutation(headers),
+            upstreamHeaderMutation(headers, callerHeader),
             {
               name: "envoy.filters.http.upstream_codec",
               typed_config: { "@type": type("extensions.filters.http.upstream_codec.v3.UpstreamCodec") },

@@ -1,7 +1,7 @@
 /** Headers that the router adds, replaces and takes away, natively: as Gorouter does, for each request. */
 import type { ForwardedClientCert } from "./forwarded-client-cert.js";
 import { type } from "./json.js";
-import { filterWhere, requestHeader, type HeaderValue } from "./matchers.js";
+import { filterWhere, requestHeader, type HeaderValue, type Predicate } from "./matchers.js";
 
 /** What becomes of a client's X-Forwarded-Proto: kept, replaced by how it came, or "https" whatever it says. */
 export type ForwardedProto = "keep" | "sanitize" | "https";
@@ -37,8 +37,12 @@ const headerMutation = (mutations: object) => ({
   mutations,
 });
 
-/** Before anything else sees the request: the scope's key, its id, and when it came. */
-export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
+/**
+ * Before anything else sees the request: the scope's key, its id, and when it came.
+ *
+ * @param callerHeader  on connections whose clients show a certificate for their domain, what tells routes its subject
+ */
+export function earlyHeaderMutation({ scopeHeader }: HeaderOptions, callerHeader?: string) {
   return {
     name: "envoy.http.early_header_mutation.header_mutation",
     typed_config: {
@@ -48,14 +52,19 @@ export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
         append(scopeHeader, "%REQ(:authority)%"),
         append(REQUEST_ID, "%UNIQUE_ID%"),
         append("x-request-start", "%START_TIME(%s%3f)%", "ADD_IF_ABSENT"),
+        // First away with what a client says: an empty subject changes nothing.
+        ...(callerHeader === undefined
+          ? []
+          : [remove(callerHeader), append(callerHeader, "%DOWNSTREAM_PEER_SUBJECT%")]),
       ],
     },
   };
 }
 
 /** For each attempt, when its endpoint is known. */
-export function upstreamHeaderMutation(options: HeaderOptions) {
-  const { scopeHeader, innerHeaders, identityNamespace, forwardedProto } = options;
+export function upstreamHeaderMutation(options: HeaderOptions, callerHeader?: string) {
+  const { scopeHeader, identityNamespace, forwardedProto } = options;
+  const innerHeaders = [...options.innerHeaders, ...(callerHeader === undefined ? [] : [callerHeader])];
   const identity = (field: string) => `%UPSTREAM_METADATA(${identityNamespace}:${field})%`;
   const request_mutations = [
     ...[scopeHeader, ...innerHeaders, "x-envoy-external-address", "x-envoy-internal"].map(remove),
@@ -97,7 +106,7 @@ export function rareResponseHeaders({ traceKey }: HeaderOptions) {
   return [semicolons, trace];
 }
 
-function rare(name: string, predicate: ReturnType<typeof requestHeader>, response_mutations: readonly object[]) {
+function rare(name: string, predicate: Predicate, response_mutations: readonly object[]) {
   return filterWhere(name, headerMutation({ response_mutations }), [predicate]);
 }
 

@@ -1,0 +1,392 @@
+import { createHash, X509Certificate } from "node:crypto";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { connect as connectHttp2 } from "node:http2";
+import { connect } from "node:tls";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { type CertificateRequest, type Certificates, createCertificates } from "../../src/emulator/certificates.js";
+import { encodeRegistration, type RouteInit } from "../../src/entries/entries.js";
+import { eventually } from "../support/eventually.js";
+import { type Asked, HttpsRouter } from "../support/https.js";
+import { destination, Instances, processEntry, routeEntry } from "../support/instances.js";
+import { RawConnection } from "../support/raw.js";
+
+const XFCC = "x-forwarded-client-cert";
+const CALLER = "x-cf-mesh-caller";
+const GUID = "d76446a1-f429-4444-8797-be2f78b75b08";
+const APPS = "*.apps.identity";
+
+describe("identity-aware domains", () => {
+  let foundation: Certificates;
+  let partners: Certificates;
+  let https: HttpsRouter;
+  const instances = new Instances();
+  const shown = new Map<string, { readonly cert: string; readonly key: string }>();
+
+  /** A certificate as Diego gives it to an instance. */
+  const identity = (app: string, space = "space-a", org = "org-a"): CertificateRequest => ({
+    commonName: `instance-of-${app}`,
+    organizationalUnits: [`app:${app}`, `space:${space}`, `organization:${org}`],
+    joinsUnits: true,
+    dnsNames: [`instance-of-${app}`],
+  });
+
+  beforeAll(async () => {
+    [foundation, partners] = await Promise.all([createCertificates(), createCertificates()]);
+    const issued: readonly [string, Certificates, CertificateRequest][] = [
+      ["caller", foundation, identity(GUID)],
+      ["sibling", foundation, identity("sibling")],
+      ["elsewhere", foundation, identity("elsewhere", "space-b")],
+      ["foreigner", foundation, identity("foreigner", "space-c", "org-b")],
+      ["one unit a part", foundation, { ...identity(GUID), joinsUnits: false }],
+      ["a longer guid", foundation, identity(`${GUID}0`)],
+      ["a shorter guid", foundation, identity(GUID.slice(0, -1))],
+      ["another case", foundation, identity(GUID.toUpperCase())],
+      ["its name", foundation, { ...identity("x"), commonName: `a,OU=app:${GUID}` }],
+      ["its unit", foundation, { ...identity("x"), organizationalUnits: [`x+OU=app:${GUID}`, "app:x"] }],
+      ["a space of that guid", foundation, identity("x", GUID)],
+      ["two apps", foundation, { ...identity("x"), organizationalUnits: [`app:${GUID}`, "app:x", "space:space-a"] }],
+      ["no app", foundation, { commonName: "n", organizationalUnits: ["space:space-a", "organization:org-a"] }],
+      ["no units", foundation, { commonName: `OU=app:${GUID}` }],
+      ["partner", partners, { commonName: "partner", organizationalUnits: ["sales"] }],
+      ["caller by the partners' CA", partners, identity(GUID)],
+    ];
+    for (const [name, by, request] of issued) {
+      const { certificate, key } = await by.issue({ ...request, usages: ["client"] });
+      shown.set(name, { cert: certificate, key });
+    }
+    https = await HttpsRouter.start(foundation, {
+      names: ["one.example.com", "*.apps.identity"],
+      files: { "partners-ca.crt": partners.ca },
+      tls: (path) => ({
+        domains: [
+          { name: APPS, caFile: path("clients-ca.crt"), xfccFormat: "envoy" },
+          { name: "*.partners.example.com", caFile: path("partners-ca.crt") },
+          { name: "vip.apps.identity", caFile: path("partners-ca.crt"), forwardedClientCert: "always_forward" },
+        ],
+      }),
+    });
+    const running = await instances.startAll(["one", "two", "three"]);
+    await https.router.log.append(
+      running.map((instance) => processEntry(instance.guid, [instance], `app-of-${instance.guid}`)),
+    );
+    await route("plain.example.com", {});
+  });
+  afterAll(async () => {
+    await https.stop();
+    instances.close();
+  });
+
+  const certificateOf = (name: string | undefined) => (name === undefined ? {} : shown.get(name));
+  /** A GET as such a client sends it, with the host's name at the handshake unless said otherwise. */
+  const ask = (host: string, client: string | undefined, more: Asked = {}) =>
+    https.get(host, { servername: host, ...certificateOf(client), ...more });
+  const statusOf = async (host: string, client?: string, more?: Asked) => (await ask(host, client, more)).status;
+  /** Of a request that was refused: the status and the header that tells why. */
+  const refusal = async (host: string, client?: string, more?: Asked) => {
+    const { status, headers } = await ask(host, client, more);
+    return `${status} ${String(headers["x-cf-routererror"])}`;
+  };
+  const plain = async (host: string, headers = {}) => {
+    const { status, headers: answered } = await https.router.client.get(host, "/", { headers });
+    return `${status} ${String(answered["x-cf-routererror"])}`;
+  };
+
+  let routeCount = 0;
+  /** A route that leads to "one" unless said otherwise; resolves with its host when Envoy knows it. */
+  async function route(host: string, init: RouteInit): Promise<string> {
+    const entry = routeEntry(`route-${(routeCount += 1)}`, {
+      host,
+      destinations: [{ ...destination("one"), spaceGuid: "space-a", organizationGuid: "org-a" }],
+      ...init,
+    });
+    await https.router.log.append([entry]);
+    await eventually(async () => !(await plain(host.replace("*", "any"))).startsWith("404"));
+    return host;
+  }
+  const policed = (scope: string, ...sources: string[]) => ({
+    options: { routePolicyScope: scope, routePolicySources: sources },
+  });
+
+  it("let in the callers that a route's policies name: an app, a space, an organization, or any", async () => {
+    const by: Record<string, string> = {};
+    for (const source of [`app:${GUID}`, "space:space-b", "org:org-b", "any"]) {
+      const host = await route(
+        `${source.replace(":", "-").slice(0, 12)}.apps.identity`,
+        policed("any", `cf:${source}`),
+      );
+      const answers = await Promise.all(["caller", "elsewhere", "foreigner"].map((client) => statusOf(host, client)));
+      by[source.slice(0, 5)] = answers.join(" ");
+    }
+    expect(by).toEqual({ "app:d": "200 403 403", space: "403 200 403", "org:o": "403 403 200", any: "200 200 200" });
+    const both = await route("both.apps.identity", policed("any", `cf:app:${GUID}`, "cf:org:org-b"));
+    expect(await statusOf(both, "caller")).toBe(200);
+    expect(await statusOf(both, "foreigner")).toBe(200);
+    expect(await statusOf(both, "sibling")).toBe(403);
+  });
+
+  it("compare whole units of the certificate, however it is made and wherever else the text stands", async () => {
+    const host = await route("whole.apps.identity", policed("any", `cf:app:${GUID}`));
+    expect(await statusOf(host, "one unit a part")).toBe(200);
+    for (const client of ["a longer guid", "a shorter guid", "another case", "its name", "its unit"]) {
+      expect(await refusal(host, client), client).toBe("403 route_policy (route:route_policies)");
+    }
+    expect(await statusOf(host, "a space of that guid")).toBe(403);
+    const open = await route("whole-any.apps.identity", policed("any", "cf:any"));
+    for (const target of [host, open]) {
+      for (const client of ["two apps", "no app", "no units"]) {
+        expect(await refusal(target, client), client).toBe("403 route_policy (identity_extraction)");
+      }
+    }
+  });
+
+  it("let nobody in by default, nor by what is not understood, and say why", async () => {
+    const none = await route("none.apps.identity", policed("any"));
+    expect(await refusal(none, "caller")).toBe("403 route_policy (route:no_route_policies)");
+    const { body, headers } = await ask(none, "caller");
+    expect(body).toBe("403 Forbidden: The route has no route policies.\n");
+    expect(headers).toMatchObject({
+      "content-type": "text/plain; charset=utf-8",
+      "cache-control": "no-cache, no-store",
+    });
+    const strange = await route("strange.apps.identity", policed("galaxy", "cf:any"));
+    expect(await refusal(strange, "caller")).toBe("403 route_policy (domain:scope=unknown)");
+    const sources = await route("sources.apps.identity", policed("any", "everybody", "cf:app:.*"));
+    expect(await refusal(sources, "caller")).toBe("403 route_policy (route:no_route_policies)");
+    const outside = await route("outside.example.com", policed("any", "cf:any"));
+    const unguarded = "403 route_policy (domain:no_caller_identity)";
+    expect(await refusal(outside, undefined)).toBe(unguarded);
+    expect(await plain(outside)).toBe(unguarded);
+  });
+
+  it("keep callers within the scope of the domain, whatever the policies say", async () => {
+    const space = await route("space.apps.identity", policed("space", "cf:any"));
+    expect(await Promise.all(["caller", "elsewhere", "foreigner"].map((client) => refusal(space, client)))).toEqual([
+      "200 undefined",
+      "403 route_policy (domain:scope=space)",
+      "403 route_policy (domain:scope=space)",
+    ]);
+    const org = await route("org.apps.identity", policed("org", "cf:space:space-b", "cf:org:org-b"));
+    expect(await Promise.all(["caller", "elsewhere", "foreigner"].map((client) => refusal(org, client)))).toEqual([
+      "403 route_policy (route:route_policies)",
+      "200 undefined",
+      "403 route_policy (domain:scope=org)",
+    ]);
+    const unknown = await route("unknown.apps.identity", {
+      ...policed("space", "cf:any"),
+      destinations: [destination("one")],
+    });
+    expect(await refusal(unknown, "caller")).toBe("403 route_policy (domain:scope=space)");
+  });
+
+  it("send callers to the apps of their own space, where a route is shared between spaces", async () => {
+    const host = await route("shared.apps.identity", {
+      ...policed("space", "cf:org:org-a", `cf:app:${GUID}`),
+      destinations: [
+        { ...destination("one"), spaceGuid: "space-a" },
+        { ...destination("two"), spaceGuid: "space-b" },
+        { ...destination("three"), spaceGuid: "space-b" },
+      ],
+    });
+    const reached = async (client: string, more?: Asked) => {
+      const answers = [];
+      for (let count = 0; count < 8; count += 1) answers.push(await ask(host, client, more));
+      return [...new Set(answers.map(({ status, body }) => (status === 200 ? body.slice(8, 11) : status)))].sort();
+    };
+    expect(await reached("caller")).toEqual(["one"]);
+    expect(await reached("elsewhere")).toEqual(["thr", "two"]);
+    expect(await reached("foreigner")).toEqual([403]);
+    const session = { headers: { cookie: "JSESSIONID=x; __VCAP_ID__=two" } };
+    expect(await reached("caller", session)).toEqual(["one"]);
+    expect(await reached("elsewhere", session)).toEqual(["two"]);
+  });
+
+  it("want a certificate of the CA of the domain that a client asks for", async () => {
+    const host = await route("wanted.apps.identity", policed("any", "cf:any"));
+    const partner = await route("shop.partners.example.com", {});
+    expect(await statusOf(host, "caller")).toBe(200);
+    expect(await statusOf(partner, "partner")).toBe(200);
+    for (const client of [undefined, "partner", "caller by the partners' CA"]) {
+      await expect(ask(host, client), client).rejects.toThrow();
+    }
+    await expect(ask(partner, "caller")).rejects.toThrow();
+    await expect(ask(partner, undefined)).rejects.toThrow();
+    // Of other names none is asked for.
+    expect(await statusOf("plain.example.com")).toBe(200);
+    expect(await statusOf("plain.example.com", "partner")).toBe(200);
+  });
+
+  it("refuse requests that come by a connection for another host's domain, or by one for none", async () => {
+    const host = await route("sni.apps.identity", policed("any", "cf:any"));
+    const partner = await route("sni.partners.example.com", {});
+    const misdirected = "421 misdirected_request";
+    // By a connection without a certificate: another name, none, and no TLS at all.
+    for (const servername of ["plain.example.com", ""]) {
+      expect(await refusal(host, "caller", { servername })).toBe(misdirected);
+      expect(await refusal(partner, undefined, { servername })).toBe(misdirected);
+    }
+    expect(await plain(host)).toBe(misdirected);
+    expect(await plain("SNI.Apps.Identity:8443")).toBe(misdirected);
+    expect((await https.router.client.get(host)).body.toString()).toBe(
+      "421 Misdirected Request: The connection is not for this host's domain.\n",
+    );
+    // By that of another domain: no CA speaks for the hosts of another.
+    expect(await refusal(partner, "caller", { servername: host })).toBe(misdirected);
+    expect(await refusal(host, "caller by the partners' CA", { servername: partner })).toBe(misdirected);
+    expect(await refusal("plain.example.com", "caller", { servername: host })).toBe(misdirected);
+    expect(await refusal("not.there.example.com", "caller", { servername: host })).toBe(misdirected);
+    // Within a domain any name will do, in any case.
+    expect(await statusOf(host, "caller", { servername: "another.apps.identity" })).toBe(200);
+    expect(await statusOf("sni.APPS.identity:443", "caller", { servername: "SNI.apps.identity" })).toBe(200);
+    expect(await refusal("not-there.apps.identity", "caller")).toBe("404 unknown_route");
+  });
+
+  it("refuse them on HTTP/2 as well, where browsers join hosts in one connection", async () => {
+    const host = await route("h2.apps.identity", policed("any", "cf:any"));
+    const statusBy = await connected(host, "caller");
+    expect(await statusBy(host)).toBe(200);
+    expect(await statusBy("plain.example.com")).toBe(421);
+    expect(await statusBy("shop.partners.example.com")).toBe(421);
+    expect(await statusBy(host)).toBe(200);
+  });
+
+  it("give narrower domains their own, below those that are wider", async () => {
+    const vip = await route("vip.apps.identity", {});
+    const deep = await route("a.deep.apps.identity", policed("any", "cf:any"));
+    expect(await statusOf(vip, "partner")).toBe(200);
+    await expect(ask(vip, "caller")).rejects.toThrow();
+    expect(await refusal(vip, "caller", { servername: "other.apps.identity" })).toBe("421 misdirected_request");
+    expect(await refusal("other.apps.identity", "partner", { servername: vip })).toBe("421 misdirected_request");
+    expect(await statusOf(deep, "caller")).toBe(200);
+    expect(await plain(deep)).toBe("421 misdirected_request");
+  });
+
+  it("are guarded behind wildcard routes, too, at any level", async () => {
+    await route("*.apps.identity", policed("any", `cf:app:${GUID}`));
+    await route("*.identity", {});
+    expect(await plain("by.wildcard.identity")).toBe("200 undefined");
+    for (const host of ["wild.apps.identity", "two.levels.apps.identity"]) {
+      expect(await statusOf(host, "caller")).toBe(200);
+      expect(await statusOf(host, "sibling")).toBe(403);
+      expect(await plain(host)).toBe("421 misdirected_request");
+      expect(await plain(host.toUpperCase())).toBe("421 misdirected_request");
+    }
+  });
+
+  it("believe nobody but the handshake: what a client says of its certificate counts for nothing", async () => {
+    const host = await route("forged.apps.identity", policed("any", `cf:app:${GUID}`));
+    const forged = {
+      [CALLER]: `CN=x,OU=app:${GUID}`,
+      [XFCC]: `Hash=0;Subject="CN=x,OU=app:${GUID},OU=space:space-a,OU=organization:org-a"`,
+    };
+    expect(await statusOf(host, "sibling", { headers: forged })).toBe(403);
+    expect(await refusal(host, undefined, { headers: forged, servername: "" })).toBe("421 misdirected_request");
+    expect(await plain(host, forged)).toBe("421 misdirected_request");
+    const { got } = await ask(host, "caller", { headers: forged });
+    expect(got[XFCC]).not.toBe(forged[XFCC]);
+    expect(Object.keys(got).filter((name) => name.startsWith("x-cf-mesh"))).toEqual([]);
+    const raw = await RawConnection.open(https.router.port);
+    raw.send(`GET http://${host}/ HTTP/1.1`, "Host: plain.example.com", "Connection: close", "");
+    expect(await raw.until(/\r\n\r\n/)).toMatch(/^HTTP\/1\.1 421 /);
+  });
+
+  it("tell apps of the certificate, in the format of the domain", async () => {
+    const host = await route("xfcc.apps.identity", policed("any", "cf:any"));
+    const hashOf = (client: string) =>
+      createHash("sha256")
+        .update(new X509Certificate(shown.get(client)?.cert ?? "").raw)
+        .digest("hex");
+    const units = identity(GUID).organizationalUnits ?? [];
+    const subject = [`CN=instance-of-${GUID}`, ...units.map((unit) => `OU=${unit}`)].join(",");
+    for (const client of ["caller", "one unit a part"]) {
+      expect((await ask(host, client)).got[XFCC]).toBe(`Hash=${hashOf(client)};Subject="${subject}"`);
+    }
+    const raw = await route("xfcc.partners.example.com", {});
+    const der = new X509Certificate(shown.get("partner")?.cert ?? "").raw.toString("base64");
+    expect((await ask(raw, "partner", { headers: { [XFCC]: "spoofed" } })).got[XFCC]).toBe(der);
+    const forwarded = await route("vip.apps.identity", {});
+    expect((await ask(forwarded, "partner", { headers: { [XFCC]: "kept" } })).got[XFCC]).toBe("kept");
+  });
+
+  it("follow policies while clients are connected", async () => {
+    const init = { host: "moving.apps.identity", destinations: [destination("one")] };
+    const statusBy = await connected(init.host, "caller");
+    const append = (...sources: string[]) =>
+      https.router.log.append([routeEntry("moving", { ...init, ...policed("any", ...sources) })]);
+    const statusBecomes = (status: number) => eventually(async () => (await statusBy(init.host)) === status);
+    await append();
+    await statusBecomes(403);
+    await append("cf:app:sibling", `cf:app:${GUID}`);
+    await statusBecomes(200);
+    await append("cf:app:sibling");
+    await statusBecomes(403);
+    await append("cf:any");
+    await statusBecomes(200);
+  });
+
+  it("are enforced for routes that registrations alone tell of, by what all of them allow", async () => {
+    const host = "registered.apps.identity";
+    const [only] = await instances.startAll(["registered"]);
+    const registration = (id: string, tags: Record<string, string>, ...sources: string[]) => ({
+      key: `registration.nats.${id}`,
+      value: encodeRegistration({
+        ...{ host, address: "127.0.0.1", port: only?.port ?? 0, protocol: "http1" },
+        options: { routePolicyScope: "space", routePolicySources: sources },
+        tags: Object.entries(tags).map(([name, value]) => ({ name, value })),
+      }),
+    });
+    const tags = { organization_id: "org-a", space_id: "space-a" };
+    await https.router.log.append([registration("r1", tags, `cf:app:${GUID}`, "cf:app:sibling")]);
+    await eventually(async () => (await statusOf(host, "caller")) === 200);
+    expect(await statusOf(host, "sibling")).toBe(200);
+    expect(await refusal(host, "elsewhere")).toBe("403 route_policy (domain:scope=space)");
+    await https.router.log.append([registration("r2", tags, `cf:app:${GUID}`)]);
+    await eventually(async () => (await statusOf(host, "sibling")) === 403);
+    expect(await statusOf(host, "caller")).toBe(200);
+  });
+
+  it("take another CA without a restart, and end no session by that of another domain", async () => {
+    const host = await route("ca.apps.identity", policed("any", "cf:any"));
+    const partner = await route("ca.partners.example.com", {});
+    const file = https.router.path("clients-ca.crt");
+    const before = await readFile(file, "utf8");
+    await expect(ask(host, "caller by the partners' CA")).rejects.toThrow();
+    await writeFile(file, `${before}\n${partners.ca}`);
+    await eventually(async () => (await statusOf(host, "caller by the partners' CA")) === 200);
+    await writeFile(file, before);
+    await eventually(
+      async () => (await statusOf(host, "caller by the partners' CA").catch(() => "refused")) === "refused",
+    );
+    const session = await sessionOf(partner, "partner");
+    expect(await statusOf(partner, undefined, { session })).toBe(200);
+    await expect(ask(host, undefined, { session })).rejects.toThrow();
+  });
+
+  /** An HTTP/2 connection that stays: its requests, by their host. */
+  async function connected(host: string, client: string) {
+    const session = connectHttp2(`https://127.0.0.1:${https.tlsPort}`, {
+      ...{ servername: host, ca: foundation.ca, checkServerIdentity: () => undefined },
+      ...certificateOf(client),
+    });
+    onTestFinished(() => session.destroy());
+    await once(session, "remoteSettings");
+    return async (authority: string) => {
+      const stream = session.request({ ":path": "/", ":authority": authority }).resume();
+      const [headers] = (await once(stream, "response")) as [Record<string, unknown>];
+      await once(stream, "close");
+      return headers[":status"];
+    };
+  }
+
+  /** The session that a client of that host may go on with. */
+  async function sessionOf(host: string, client: string): Promise<Buffer> {
+    const socket = connect({
+      ...{ host: "127.0.0.1", port: https.tlsPort, servername: host, ca: foundation.ca },
+      ...{ checkServerIdentity: () => undefined, ...certificateOf(client) },
+    });
+    onTestFinished(() => void socket.destroy());
+    socket.resume().write(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    const [session] = (await once(socket, "session")) as [Buffer];
+    return session;
+  }
+});
