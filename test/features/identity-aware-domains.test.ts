@@ -1,14 +1,23 @@
 import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect as connectHttp2 } from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { connect } from "node:tls";
+import { connect as connectNats, type NatsConnection } from "@nats-io/transport-node";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { parseConfig } from "../../src/config/config.js";
 import { type CertificateRequest, type Certificates, createCertificates } from "../../src/emulator/certificates.js";
+import { type NatsServer, startNatsServer } from "../../src/emulator/nats/nats-server.js";
 import { encodeRegistration, type RouteInit } from "../../src/entries/entries.js";
+import { type Mesh, startMesh as startJobs } from "../../src/jobs/up.js";
+import { silentLogger } from "../../src/lib/logger.js";
 import { eventually } from "../support/eventually.js";
-import { type Asked, HttpsRouter } from "../support/https.js";
+import { freePort } from "../support/free-port.js";
+import { type Asked, getByTls, HttpsRouter } from "../support/https.js";
 import { destination, Instances, processEntry, routeEntry } from "../support/instances.js";
+import { startMesh, type TestMesh } from "../support/mesh.js";
 import { RawConnection } from "../support/raw.js";
 
 const XFCC = "x-forwarded-client-cert";
@@ -389,4 +398,145 @@ describe("identity-aware domains", () => {
     const [session] = (await once(socket, "session")) as [Buffer];
     return session;
   }
+});
+
+describe("route policies of a foundation", () => {
+  let mesh: TestMesh;
+  let organizationGuid: string;
+  let spaceGuid: string;
+  const HOST = "backend.apps.identity";
+
+  beforeAll(async () => {
+    mesh = await startMesh({ clientDomains: [APPS] });
+    [spaceGuid, organizationGuid] = [
+      await mesh.api.find("/v3/spaces?names=dev"),
+      await mesh.api.find("/v3/organizations"),
+    ];
+    await mesh.api.create("/v3/domains", {
+      ...{ name: "apps.identity", enforce_route_policies: true, route_policies_scope: "org" },
+    });
+    await mesh.stubApp("backend");
+  });
+  afterAll(() => mesh.stop());
+
+  /** Requests of an instance of that app, with its certificate as Diego makes it. */
+  async function instanceOf(app: string, space = spaceGuid, organization = organizationGuid) {
+    const { certificate, key } = await mesh.certificates.issue({
+      commonName: `${app}-instance`,
+      organizationalUnits: [`app:${app}`, `space:${space}`, `organization:${organization}`],
+      joinsUnits: true,
+      usages: ["client"],
+    });
+    return async () => {
+      const { status, headers } = await getByTls(HOST, {
+        ...{ host: "127.0.0.1", port: mesh.tlsPort, servername: HOST, ca: mesh.certificates.ca },
+        ...{ cert: certificate, key, checkServerIdentity: () => undefined },
+      });
+      return `${status} ${String(headers["x-cf-routererror"])}`;
+    };
+  }
+  const becomes = (ask: () => Promise<string>, expected: string) => eventually(async () => (await ask()) === expected);
+
+  it("are enforced as developers add and remove them, in Cloud Controller alone", async () => {
+    const relation = { space: { data: { guid: spaceGuid } } };
+    const frontend = await mesh.api.create("/v3/apps", { name: "frontend", relationships: relation });
+    const [caller, sibling, stranger] = [
+      await instanceOf(frontend),
+      await instanceOf("sibling"),
+      await instanceOf(frontend, "a-space", "an-organization"),
+    ];
+    const routeGuid = await mesh.route("backend", { domain: "apps.identity", to: [{ app: "backend" }] });
+    const add = (source: string) =>
+      mesh.api.create("/v3/route_policies", { source, relationships: { route: { data: { guid: routeGuid } } } });
+    await becomes(caller, "403 route_policy (route:no_route_policies)");
+    const byApp = await add(`cf:app:${frontend}`);
+    await becomes(caller, "200 undefined");
+    expect(await sibling()).toBe("403 route_policy (route:route_policies)");
+    expect(await stranger()).toBe("403 route_policy (domain:scope=org)");
+    const bySpace = await add(`cf:space:${spaceGuid}`);
+    await becomes(sibling, "200 undefined");
+    await mesh.api.call("DELETE", `/v3/route_policies/${byApp}`);
+    await mesh.api.call("DELETE", `/v3/route_policies/${bySpace}`);
+    await becomes(caller, "403 route_policy (route:no_route_policies)");
+    expect(await sibling()).toBe("403 route_policy (route:no_route_policies)");
+  });
+});
+
+describe("route policies that NATS alone tells of", () => {
+  let nats: NatsServer;
+  let publisher: NatsConnection;
+  let jobs: Mesh;
+  let certificates: Certificates;
+  let directory: string;
+  let tlsPort: number;
+  const instances = new Instances();
+
+  beforeAll(async () => {
+    [certificates, nats, directory, tlsPort] = await Promise.all([
+      createCertificates(),
+      startNatsServer({ settings: {} }),
+      mkdtemp(join(tmpdir(), "cf-mesh-identity-")),
+      freePort(),
+    ]);
+    const path = (file: string) => join(directory, file);
+    const { certificate, key } = await certificates.issue({ commonName: "router", usages: ["server"] });
+    const files = { "ca.crt": certificates.ca, "router.crt": certificate, "router.key": key };
+    for (const [file, content] of Object.entries(files)) await writeFile(path(file), content);
+    const config = {
+      log: { directory: path("log") },
+      router: {
+        ...{ listenAddress: "127.0.0.1", port: await freePort(), runDirectory: path("run"), concurrency: 1 },
+        ...{ drainWaitMs: 0, drainTimeMs: 0, orphanTimeoutMs: 2_000 },
+        tls: {
+          port: tlsPort,
+          keypairs: [{ certificateFile: path("router.crt"), keyFile: path("router.key") }],
+          domains: [{ name: APPS, caFile: path("ca.crt") }],
+        },
+      },
+      nats: { servers: [`nats://127.0.0.1:${nats.port}`] },
+    };
+    jobs = await startJobs(parseConfig(config, "test", ["router"]), silentLogger);
+    publisher = await connectNats({ servers: `127.0.0.1:${nats.port}` });
+    await eventually(() => jobs.status.sources.every(({ state }) => state === "following"));
+  });
+  afterAll(async () => {
+    await publisher.close();
+    await jobs.stop();
+    await nats.close();
+    instances.close();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  it("are enforced by the options and tags of registrations, as route-emitters publish them", async () => {
+    const { port } = await instances.start("registered");
+    const host = "registered.apps.identity";
+    const register = (options: object) =>
+      publisher.publish(
+        "router.register",
+        JSON.stringify({
+          ...{ host: "127.0.0.1", port, uris: [host], app: "registered", options },
+          tags: { component: "route-emitter", space_id: "space-a", organization_id: "org-a" },
+        }),
+      );
+    const ask = async (app: string, space: string) => {
+      const { certificate, key } = await certificates.issue({
+        commonName: app,
+        organizationalUnits: [`app:${app}`, `space:${space}`, "organization:org-a"],
+        joinsUnits: true,
+      });
+      const { status } = await getByTls(host, {
+        ...{ host: "127.0.0.1", port: tlsPort, servername: host, ca: certificates.ca, cert: certificate, key },
+        checkServerIdentity: () => undefined,
+      });
+      return status;
+    };
+    register({ route_policy_scope: "space", route_policy_sources: "cf:app:a,cf:app:b" });
+    await eventually(async () => (await ask("a", "space-a")) === 200);
+    expect([await ask("b", "space-a"), await ask("c", "space-a"), await ask("a", "space-b")]).toEqual([200, 403, 403]);
+    register({ route_policy_scope: "space", route_policy_sources: "cf:app:b" });
+    await eventually(async () => (await ask("a", "space-a")) === 403);
+    expect(await ask("b", "space-a")).toBe(200);
+    register({ route_policy_scope: "space" });
+    await eventually(async () => (await ask("b", "space-a")) === 403);
+  });
 });

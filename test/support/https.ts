@@ -26,6 +26,21 @@ export interface Asked extends ConnectionOptions {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** One GET on a connection of its own. Rejects when there is no answer. */
+export async function getByTls(host: string, { headers, ...options }: Asked) {
+  const agent = new Agent({ maxCachedSessions: 0 });
+  try {
+    const call = request({ ...options, agent, headers: { host, ...headers } });
+    call.end();
+    const [response] = (await once(call, "response")) as [IncomingMessage];
+    const body = await text(response);
+    const answered = response.statusCode === 200 ? (JSON.parse(body) as { headers?: Record<string, string> }) : {};
+    return { status: response.statusCode, headers: response.headers, body, got: answered.headers ?? {} };
+  } finally {
+    agent.destroy();
+  }
+}
+
 export class HttpsRouter {
   readonly router: TestRouter;
   readonly apps: TestApps;
@@ -73,19 +88,9 @@ export class HttpsRouter {
     return this.apps.http("app", (incoming, response) => response.end(JSON.stringify({ headers: incoming.headers })));
   }
 
-  /** One GET on a connection of its own. Rejects when there is no answer. */
-  async get(host: string, { headers, ...options }: Asked = {}) {
-    const agent = new Agent({ maxCachedSessions: 0 });
-    try {
-      const call = request({ ...this.#client, ...options, agent, headers: { host, ...headers } });
-      call.end();
-      const [response] = (await once(call, "response")) as [IncomingMessage];
-      const body = await text(response);
-      const answered = response.statusCode === 200 ? (JSON.parse(body) as { headers?: Record<string, string> }) : {};
-      return { status: response.statusCode, headers: response.headers, body, got: answered.headers ?? {} };
-    } finally {
-      agent.destroy();
-    }
+  /** As getByTls, of this router. */
+  get(host: string, options: Asked = {}) {
+    return getByTls(host, { ...this.#client, ...options });
   }
 
   /** What the router agrees on with such a client. Rejects when they agree on nothing. */
