@@ -74,6 +74,12 @@ describe("identity-aware domains", () => {
           { name: "vip.apps.identity", caFile: path("partners-ca.crt"), forwardedClientCert: "always_forward" },
         ],
       }),
+      router: (path) => ({
+        accessLog: {
+          file: path("access.log"),
+          extraFields: ["tls_sni", "caller_cf_app", "caller_cf_space", "caller_cf_org", "route_policy"],
+        },
+      }),
     });
     const running = await instances.startAll(["one", "two", "three"]);
     await https.router.log.append(
@@ -315,6 +321,30 @@ describe("identity-aware domains", () => {
     expect((await ask(raw, "partner", { headers: { [XFCC]: "spoofed" } })).got[XFCC]).toBe(der);
     const forwarded = await route("vip.apps.identity", {});
     expect((await ask(forwarded, "partner", { headers: { [XFCC]: "kept" } })).got[XFCC]).toBe("kept");
+  });
+
+  it("tell the access log who called, and what let the caller in or kept it out", async () => {
+    const host = await route("logged.apps.identity", policed("space", `cf:app:${GUID}`));
+    for (const client of ["caller", "sibling", "foreigner", "no units"]) await ask(host, client);
+    await ask(host, undefined, { servername: "plain.example.com" });
+    const told = async () => {
+      const lines = (await readFile(https.router.path("access.log"), "utf8")).split("\n");
+      return lines
+        .filter((line) => line.startsWith(`${host} `))
+        .map((line) => / (\d{3}) \d+ \d+ .* (tls_sni:.*) x_cf_routererror/.exec(line)?.slice(1).join(" "));
+    };
+    const by = (app: string, space: string, org: string, rule: string, sni = host) =>
+      `tls_sni:"${sni}" caller_cf_app:"${app}" caller_cf_space:"${space}" caller_cf_org:"${org}" route_policy:"${rule}"`;
+    // The first request of all is the one that waited for the route.
+    const expected = [
+      `200 ${by(GUID, "space-a", "org-a", `route:cf:app:${GUID}`)}`,
+      `403 ${by("sibling", "space-a", "org-a", "route:route_policies")}`,
+      `403 ${by("foreigner", "space-c", "org-b", "domain:scope=space:post-selection")}`,
+      `403 ${by("-", "-", "-", "identity_extraction")}`,
+      `421 ${by("-", "-", "-", "-", "plain.example.com")}`,
+    ];
+    await eventually(async () => (await told()).filter((line) => !line?.includes('tls_sni:"-"')).length === 5);
+    expect((await told()).filter((line) => !line?.includes('tls_sni:"-"')).sort()).toEqual([...expected].sort());
   });
 
   it("follow policies while clients are connected", async () => {
