@@ -64,8 +64,8 @@ function policedRoutes(path: PathRoute, policy: RoutePolicy, compile: CompileSer
   return [
     refuse("identity_extraction", noIdentity, [IS_NO_APP]),
     refuse("identity_extraction", noIdentity, [IS_SEVERAL]),
-    ...allowed(path, policy, compile),
     ...outsiders(policy).map(({ rule, reason, conditions }) => refuse(rule, reason, conditions)),
+    ...allowed(path, policy, compile),
     policy.sources.length === 0
       ? refuse("route:no_route_policies", "The route has no route policies.")
       : refuse("route:route_policies", "No route policy of the route allows the caller."),
@@ -82,8 +82,9 @@ function allowed(path: PathRoute, policy: RoutePolicy, compile: CompileServed): 
     KINDS.flatMap((kind) => {
       const own = sources.filter((source) => source.kind === kind);
       if (own.length === 0) return [];
-      const conditions = [isOneOf(own), ...(scope === "any" ? [] : [isOf(scope, owner)])];
-      const routes = compile({ ...path, shares, split }, parts.length > 1 ? `${scope}:${owner}` : "");
+      const isShared = scope !== "any" && parts.length > 1;
+      const conditions = [isOneOf(own), ...(isShared ? [isOf(scope, owner)] : [])];
+      const routes = compile({ ...path, shares, split }, isShared ? `${scope}:${owner}` : "");
       return routes.map((route) => letInBy(onlyWhere(route, conditions), kind));
     }),
   );
