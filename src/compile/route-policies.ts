@@ -81,13 +81,22 @@ function allowed(path: PathRoute, policy: RoutePolicy, compile: CompileServed): 
   return parts.flatMap(({ owner, shares, split }) =>
     KINDS.flatMap((kind) => {
       const own = sources.filter((source) => source.kind === kind);
-      if (own.length === 0) return [];
-      const isShared = scope !== "any" && parts.length > 1;
-      const conditions = [isOneOf(own), ...(isShared ? [isOf(scope, owner)] : [])];
-      const routes = compile({ ...path, shares, split }, isShared ? `${scope}:${owner}` : "");
-      return routes.map((route) => letInBy(onlyWhere(route, conditions), kind));
+      return inGroups(own, MAX_SOURCES_OF_ROUTE).flatMap((some) => {
+        const isShared = scope !== "any" && parts.length > 1;
+        const conditions = [isOneOf(some), ...(isShared ? [isOf(scope, owner)] : [])];
+        const routes = compile({ ...path, shares, split }, isShared ? `${scope}:${owner}` : "");
+        return routes.map((route) => letInBy(onlyWhere(route, conditions), kind));
+      });
     }),
   );
+}
+
+/** Envoy refuses a whole host for one regular expression that takes RE2 more than 8 MB. */
+const MAX_SOURCES_OF_ROUTE = 250;
+
+function inGroups<T>(items: readonly T[], size: number): readonly (readonly T[])[] {
+  const starts = Array.from({ length: Math.ceil(items.length / size) }, (_, index) => index * size);
+  return starts.map((start) => items.slice(start, start + size));
 }
 
 function letInBy(route: Route, source: string): Route {

@@ -49,6 +49,9 @@ describe("route policies", () => {
       ],
     });
     expect(policyScope("galaxy")).toBeUndefined();
+    const long = readPolicyOptions({ route_policy_scope: "any", route_policy_sources: `cf:any,${"x".repeat(65_536)}` });
+    expect(long.routePolicySources).toEqual([]);
+    expect(long.problems).toEqual(["route_policy_sources: 65543 characters are over 65536: the route lets nobody in"]);
     expect(readPolicyOptions(null)).toEqual({ routePolicyScope: "", routePolicySources: [], problems: [] });
     expect(readPolicyOptions({ route_policy_sources: "cf:any" }).routePolicySources).toEqual([]);
   });

@@ -42,11 +42,20 @@ export function readPolicySources(texts: Iterable<string>): ReadSources {
   };
 }
 
+/** Over a thousand sources. They are repeated for each URI of a registration. */
+const MAX_SOURCES_LENGTH = 64 * 1_024;
+
 /** The options `route_policy_scope` and `route_policy_sources` (separated by commas), as Diego and NATS tell them. */
 export function readPolicyOptions(options: PolicyOptions | null | undefined) {
   const routePolicyScope = options?.route_policy_scope ?? "";
-  const { sources, unreadable } = readPolicySources((options?.route_policy_sources ?? "").split(","));
+  const text = options?.route_policy_sources ?? "";
+  const { sources, unreadable } = readPolicySources(text.length > MAX_SOURCES_LENGTH ? [] : text.split(","));
   const problems = unreadable.map((word) => `route_policy_sources: ${shown(word)} is no source: it lets nobody in`);
+  if (text.length > MAX_SOURCES_LENGTH) {
+    problems.push(
+      `route_policy_sources: ${text.length} characters are over ${MAX_SOURCES_LENGTH}: the route lets nobody in`,
+    );
+  }
   if (routePolicyScope !== "" && policyScope(routePolicyScope) === undefined) {
     problems.push(`route_policy_scope: ${shown(routePolicyScope)} is not known: the route lets nobody in`);
   }

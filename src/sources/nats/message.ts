@@ -57,7 +57,6 @@ const MessageSchema = z.object({
       hash_header: text,
       hash_balance: z.union([z.number(), z.string().max(MAX_TEXT)]).nullish(),
       route_policy_scope: text,
-      // As long as the message allows: a route has as many as its developers give it.
       route_policy_sources: z.string().nullish(),
     })
     .nullish(),

@@ -11,8 +11,8 @@ const VARINT = 0;
 const LENGTH_DELIMITED = 2;
 const MORE = 0x80;
 const MAX_INT32 = 0x7fffffff;
-/** No text takes more bytes here than in the message; the rest is for tags and lengths. */
-const scratch = Buffer.allocUnsafe(MAX_MESSAGE_BYTES + 8 * 1_024);
+/** No text takes more bytes here than in the message; the rest is for tags and lengths, of up to 9,000 policy sources too. */
+const scratch = Buffer.allocUnsafe(MAX_MESSAGE_BYTES + 64 * 1_024);
 let end = 0;
 
 /** The same bytes as encodeRegistration gives for the endpoint at this place; proto/mesh/v1/entries.proto has the numbers. */
