@@ -1,7 +1,9 @@
-import { createHash, X509Certificate } from "node:crypto";
+import { createHash, randomUUID, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import type { IncomingHttpHeaders } from "node:http";
 import { connect as connectHttp2 } from "node:http2";
+import { createServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
@@ -66,7 +68,7 @@ describe("identity-aware domains", () => {
     }
     https = await HttpsRouter.start(foundation, {
       names: ["one.example.com", "*.apps.identity"],
-      files: { "partners-ca.crt": partners.ca },
+      files: { "partners-ca.crt": partners.ca, secret: "the routers' secret" },
       tls: (path) => ({
         domains: [
           { name: APPS, caFile: path("clients-ca.crt"), xfccFormat: "envoy" },
@@ -79,6 +81,7 @@ describe("identity-aware domains", () => {
           file: path("access.log"),
           extraFields: ["tls_sni", "caller_cf_app", "caller_cf_space", "caller_cf_org", "route_policy"],
         },
+        routeServices: { secretFile: path("secret"), caFile: path("clients-ca.crt") },
       }),
     });
     const running = await instances.startAll(["one", "two", "three"]);
@@ -172,6 +175,14 @@ describe("identity-aware domains", () => {
     const unguarded = "403 route_policy (domain:no_caller_identity)";
     expect(await refusal(outside, undefined)).toBe(unguarded);
     expect(await plain(outside)).toBe(unguarded);
+  });
+
+  it("let in callers by any of a thousand sources, and nobody else", async () => {
+    const guids = Array.from({ length: 1_000 }, () => randomUUID());
+    const sources = [...guids.map((guid) => `cf:app:${guid}`), `cf:app:${GUID}`];
+    const host = await route("thousand.apps.identity", policed("any", ...sources));
+    expect(await statusOf(host, "caller")).toBe(200);
+    expect(await refusal(host, "sibling")).toBe("403 route_policy (route:route_policies)");
   });
 
   it("keep callers within the scope of the domain, whatever the policies say", async () => {
@@ -382,6 +393,54 @@ describe("identity-aware domains", () => {
     await https.router.log.append([registration("r2", tags, `cf:app:${GUID}`)]);
     await eventually(async () => (await statusOf(host, "sibling")) === 403);
     expect(await statusOf(host, "caller")).toBe(200);
+  });
+
+  it("ask a route service about the callers that are let in alone, and let it back in by a certificate", async () => {
+    const seen: IncomingHttpHeaders[] = [];
+    const { certificate, key } = await foundation.issue({ commonName: "localhost", dnsNames: ["localhost"] });
+    const service = createServer({ cert: certificate, key }, (request, response) => {
+      seen.push(request.headers);
+      response.end("{}");
+    });
+    const routeServiceUrl = `https://localhost:${await instances.listen(service)}/guard`;
+    const host = await route("guarded.apps.identity", { ...policed("any", `cf:app:${GUID}`), routeServiceUrl });
+    expect(await refusal(host, "sibling")).toBe("403 route_policy (route:route_policies)");
+    expect(await plain(host)).toBe("421 misdirected_request");
+    expect(seen).toEqual([]);
+    expect(await statusOf(host, "caller")).toBe(200);
+    const [got = {}] = seen;
+    expect(Object.keys(got).filter((name) => name.startsWith("x-cf-mesh"))).toEqual([]);
+    const proof = Object.fromEntries(
+      ["x-cf-proxy-signature", "x-cf-proxy-metadata", "x-cf-forwarded-url"].map((name) => [name, String(got[name])]),
+    );
+    expect(await plain(host, proof)).toBe("421 misdirected_request");
+    expect(await statusOf(host, "sibling", { headers: proof })).toBe(403);
+    const { status, body } = await ask(host, "caller", { headers: proof });
+    expect([status, body.slice(0, 11)]).toEqual([200, '{"app":"one']);
+    expect(seen).toHaveLength(1);
+  });
+
+  it("are chosen behind PROXY headers, too", async () => {
+    const proxied = await HttpsRouter.start(foundation, {
+      tls: (path) => ({ domains: [{ name: APPS, caFile: path("clients-ca.crt") }] }),
+      http: { proxyProtocol: true },
+    });
+    onTestFinished(() => proxied.stop());
+    const [instance] = await instances.startAll(["proxied"]);
+    if (instance === undefined) throw new Error("an instance was started");
+    const host = "proxied.apps.identity";
+    const { options } = policed("any", `cf:app:${GUID}`);
+    const entry = routeEntry("proxied", { host, options, destinations: [destination("proxied")] });
+    await proxied.router.log.append([processEntry("proxied", [instance]), entry]);
+    const through = async (client: string, servername = host) => {
+      const { socket } = await RawConnection.open(proxied.tlsPort);
+      onTestFinished(() => void socket.destroy());
+      socket.write("PROXY TCP4 203.0.113.9 127.0.0.1 4711 80\r\n");
+      return proxied.get(host, { socket, servername, ...certificateOf(client) });
+    };
+    await eventually(async () => (await through("caller")).status === 200);
+    expect((await through("sibling")).status).toBe(403);
+    expect((await through("caller", "plain.example.com")).status).toBe(421);
   });
 
   it("take another CA without a restart, and end no session by that of another domain", async () => {
