@@ -29,33 +29,38 @@ export function policyScope(text: string): PolicyScope | undefined {
 export interface ReadSources {
   /** Each once, in the order of the alphabet. */
   readonly sources: string[];
-  /** What was not understood. */
-  readonly unreadable: readonly string[];
+  /** What lets nobody in, and why. */
+  readonly problems: readonly string[];
 }
+
+/** About 1,500 guids. They are repeated for each URI of a registration, and take memory in each router. */
+const MAX_SOURCES_LENGTH = 64 * 1_024;
 
 /** An empty text says nothing, as to Gorouter. */
 export function readPolicySources(texts: Iterable<string>): ReadSources {
   const words = [...new Set([...texts].map((text) => text.trim()))].filter((word) => word !== "").sort(compareText);
-  return {
-    sources: words.filter((word) => policySource(word) !== undefined),
-    unreadable: words.filter((word) => policySource(word) === undefined),
-  };
+  const known = words.filter((word) => policySource(word) !== undefined);
+  const unknown = words.filter((word) => policySource(word) === undefined);
+  const problems = unknown.map((word) => `${shown(word)} is no source: it lets nobody in`);
+  const sources = fitting(known);
+  const leftOut = known.length - sources.length;
+  if (leftOut > 0) {
+    problems.push(`${leftOut} of ${known.length} are over ${MAX_SOURCES_LENGTH} characters: they let nobody in`);
+  }
+  return { sources, problems };
 }
 
-/** Over a thousand sources. They are repeated for each URI of a registration. */
-const MAX_SOURCES_LENGTH = 64 * 1_024;
+function fitting(sources: string[]): string[] {
+  let length = 0;
+  const end = sources.findIndex((source) => (length += source.length + 1) > MAX_SOURCES_LENGTH);
+  return end === -1 ? sources : sources.slice(0, end);
+}
 
 /** The options `route_policy_scope` and `route_policy_sources` (separated by commas), as Diego and NATS tell them. */
 export function readPolicyOptions(options: PolicyOptions | null | undefined) {
   const routePolicyScope = options?.route_policy_scope ?? "";
-  const text = options?.route_policy_sources ?? "";
-  const { sources, unreadable } = readPolicySources(text.length > MAX_SOURCES_LENGTH ? [] : text.split(","));
-  const problems = unreadable.map((word) => `route_policy_sources: ${shown(word)} is no source: it lets nobody in`);
-  if (text.length > MAX_SOURCES_LENGTH) {
-    problems.push(
-      `route_policy_sources: ${text.length} characters are over ${MAX_SOURCES_LENGTH}: the route lets nobody in`,
-    );
-  }
+  const { sources, problems: unread } = readPolicySources((options?.route_policy_sources ?? "").split(","));
+  const problems = unread.map((problem) => `route_policy_sources: ${problem}`);
   if (routePolicyScope !== "" && policyScope(routePolicyScope) === undefined) {
     problems.push(`route_policy_scope: ${shown(routePolicyScope)} is not known: the route lets nobody in`);
   }

@@ -86,7 +86,13 @@ async function learnPolicies(routes: readonly CcRoute[], { fetch, refusals, dire
   const unknown = routes
     .filter((route) => isPoliced(route, directory) && !directory.policies.has(route.guid))
     .map(({ guid }) => guid);
-  if (unknown.length > 0) directory.policies.replace(unknown, await readRoutePolicies(fetch, unknown, refusals));
+  if (unknown.length === 0) return;
+  directory.policies.replace(unknown, await readRoutePolicies(fetch, unknown, refusals));
+  for (const guid of unknown) {
+    for (const problem of directory.policies.sourcesOf(guid).problems) {
+      refusals.note("route", guid, `route policies: ${problem}`);
+    }
+  }
 }
 
 function isPoliced({ relationships }: CcRoute, { domains }: Directory): boolean {

@@ -53,7 +53,7 @@ function optionsOf({ guid, options }: CcRoute, { routePolicyScope }: DomainFacts
     hashHeader: options?.hash_header ?? "",
     hashBalance: String(options?.hash_balance ?? ""),
     routePolicyScope,
-    routePolicySources: routePolicyScope === "" ? [] : policies.sourcesOf(guid),
+    routePolicySources: routePolicyScope === "" ? [] : policies.sourcesOf(guid).sources,
   };
   return Object.values(wanted).every((value) => value.length === 0) ? undefined : wanted;
 }

@@ -1,5 +1,5 @@
 /** Which callers the routes of domains that enforce route policies take. */
-import { readPolicySources } from "../../entries/route-policies.js";
+import { readPolicySources, type ReadSources } from "../../entries/route-policies.js";
 
 export interface RoutePolicy {
   readonly guid: string;
@@ -17,17 +17,15 @@ export class RoutePolicies {
     return this.#byRoute.has(routeGuid);
   }
 
-  /** In the order of the alphabet. */
-  sourcesOf(routeGuid: string): string[] {
-    return readPolicySources((this.#byRoute.get(routeGuid) ?? []).map(({ source }) => source)).sources;
+  sourcesOf(routeGuid: string): ReadSources {
+    return readPolicySources((this.#byRoute.get(routeGuid) ?? []).map(({ source }) => source));
   }
 
   /** Makes `policies` all that these routes have. */
   replace(routeGuids: Iterable<string>, policies: readonly RoutePolicy[]): void {
-    for (const guid of routeGuids) this.#byRoute.set(guid, []);
-    for (const policy of policies) {
-      this.#byRoute.set(policy.routeGuid, [...(this.#byRoute.get(policy.routeGuid) ?? []), policy]);
-    }
+    const found = new Map<string, RoutePolicy[]>([...routeGuids].map((guid) => [guid, []]));
+    for (const policy of policies) found.get(policy.routeGuid)?.push(policy);
+    for (const [guid, own] of found) this.#byRoute.set(guid, own);
   }
 
   /** Those of a route, as they were read for another directory. */

@@ -321,6 +321,11 @@ describe("changes", () => {
     sync.hint({ routeGuids: ["a"] });
     await sync.settle();
     expect(policiesIn(writer)).toEqual(["none", "cf:app:x"]);
+    const many = Array.from({ length: 30_000 }, (_, index) => `cf:app:${`${index}`.padStart(36, "0")}`);
+    platform.policies = many.map((source, index) => policy(`p${index}`, source));
+    sync.hint({ routeGuids: ["a"] });
+    await sync.settle();
+    expect(policiesIn(writer)).toEqual(["none", ...many.slice(0, 1_489)]);
   });
 
   it("reads the policies of a route anew whenever it reads the route, and takes back none of what it read meanwhile", async () => {
