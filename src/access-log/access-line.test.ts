@@ -182,6 +182,29 @@ describe("a line of the access log", () => {
       x_a: "1",
     });
   });
+
+  it("tells of callers on demand, with dashes for what is not known", () => {
+    const extraFields = ["tls_sni", "caller_cf_app", "caller_cf_space", "caller_cf_org", "route_policy"] as const;
+    const record = {
+      serverName: "backend.apps.identity",
+      connectionDomain: "*.apps.identity",
+      callerSubject: "CN=instance,OU=space:s+OU=app:a",
+      policySource: "space",
+    };
+    expect(line(record, { extraFields })).toContain(
+      ' tls_sni:"backend.apps.identity" caller_cf_app:"a" caller_cf_space:"s" caller_cf_org:"-" route_policy:"route:cf:space:s" ',
+    );
+    expect(line({}, { extraFields })).toContain(
+      ' tls_sni:"-" caller_cf_app:"-" caller_cf_space:"-" caller_cf_org:"-" route_policy:"-" ',
+    );
+    const json = JSON.parse(line(record, { extraFields, format: "json" })) as object;
+    expect(json).toMatchObject({
+      tls_sni: "backend.apps.identity",
+      caller_cf_app: "a",
+      route_policy: "route:cf:space:s",
+    });
+    expect(json).not.toHaveProperty("caller_cf_org");
+  });
 });
 
 describe("a record of Envoy's", () => {
@@ -191,6 +214,7 @@ describe("a record of Envoy's", () => {
     const { records, parse } = recordFormat({
       lines: true,
       extraFields: true,
+      callers: true,
       proxyProtocol: false,
       headers: ["x-a"],
       clusters: false,
@@ -211,6 +235,7 @@ describe("a record of Envoy's", () => {
     const { records, parse } = recordFormat({
       lines: false,
       extraFields: true,
+      callers: true,
       proxyProtocol: false,
       headers: ["x-a"],
       clusters: true,

@@ -1,12 +1,24 @@
 /** A request as a line of Gorouter's access log, or as JSON with the same values. */
 import { createHash } from "node:crypto";
+import { callerOf, policyRuleOf } from "./caller.js";
 import { cutTo, HEADERS_CUT, LARGE_BYTES, SMALL_BYTES } from "./cut.js";
 import { goQuote, textOfBytes } from "./go-quote.js";
 import type { RequestRecord } from "./record.js";
 
+/** Of them, those of identity-aware domains. */
+export const CALLER_FIELDS = ["caller_cf_app", "caller_cf_org", "caller_cf_space", "route_policy", "tls_sni"] as const;
+type CallerField = (typeof CALLER_FIELDS)[number];
+
 /** What Gorouter's extra_access_log_fields may name. */
 export type ExtraField =
-  "backend_time" | "dial_time" | "dns_time" | "failed_attempts" | "failed_attempts_time" | "local_address" | "tls_time";
+  | "backend_time"
+  | "dial_time"
+  | "dns_time"
+  | "failed_attempts"
+  | "failed_attempts_time"
+  | "local_address"
+  | "tls_time"
+  | CallerField;
 
 export interface LineOptions {
   readonly format: "gorouter" | "json";
@@ -65,7 +77,7 @@ function jsonLine(record: RequestRecord, options: LineOptions): string {
   const text = (value: string) => (value === "" ? undefined : textOfBytes(value));
   const extra = options.extraFields.map((field) => {
     const value = extraField(record, field, (bytes) => textOfBytes(bytes));
-    return [field, value === ABSENT ? undefined : field === "local_address" ? value : Number(value)];
+    return [field, value === ABSENT ? undefined : isText(field) ? value : Number(value)];
   });
   return JSON.stringify({
     timestamp: values.timestamp,
@@ -96,6 +108,10 @@ function jsonLine(record: RequestRecord, options: LineOptions): string {
       options.extraHeaders.map((name, place) => [fieldName(name), text(record.headers[place] ?? "")]),
     ),
   });
+}
+
+function isText(field: ExtraField): boolean {
+  return field === "local_address" || CALLER_FIELDS.some((name) => name === field);
 }
 
 /** What both kinds of lines say. */
@@ -160,6 +176,7 @@ function redacted({ method, uri }: RequestRecord, redact: LineOptions["redactQue
 /** Bytes as text, or a dash, in quotes: `write` is asked for what is neither number nor dash. */
 function extraField(record: RequestRecord, field: ExtraField, write: (bytes: string) => string): string {
   const failed = failedAttempts(record);
+  const text = (bytes: string) => (bytes === "" ? ABSENT : write(bytes));
   switch (field) {
     case "backend_time":
       return seconds(isAnswered(record) ? record.appUs : undefined);
@@ -173,9 +190,19 @@ function extraField(record: RequestRecord, field: ExtraField, write: (bytes: str
     case "failed_attempts_time":
       return seconds(failed === 0 ? undefined : isAnswered(record) ? record.untilSentUs : responseTimeUs(record));
     case "local_address":
-      return record.localAddress === "" ? ABSENT : write(record.localAddress);
+      return text(record.localAddress);
     case "tls_time":
       return seconds(isDialled(record) ? record.tlsUs : undefined);
+    case "tls_sni":
+      return text(record.serverName);
+    case "caller_cf_app":
+      return text(callerOf(record)?.app ?? "");
+    case "caller_cf_space":
+      return text(callerOf(record)?.space ?? "");
+    case "caller_cf_org":
+      return text(callerOf(record)?.org ?? "");
+    case "route_policy":
+      return text(policyRuleOf(record));
   }
 }
 

@@ -66,7 +66,15 @@ const FOR_EXTRA_FIELDS = {
 /** Whose the endpoint is. */
 const IDENTITY = ["appId", "appIndex", "instanceId"] as const;
 
-const OPERATORS = { ...PLAIN, ...CLUSTER, ...FOR_FAULTS, ...FOR_LINES, ...FOR_EXTRA_FIELDS };
+/** Those of identity-aware domains. */
+const FOR_CALLERS = {
+  serverName: "%REQUESTED_SERVER_NAME%",
+  connectionDomain: "%FILTER_STATE(cf-mesh.domain:PLAIN)%",
+  callerSubject: "%DOWNSTREAM_PEER_SUBJECT%",
+  policySource: "%METADATA(ROUTE:cf-mesh.route-policy:source)%",
+};
+
+const OPERATORS = { ...PLAIN, ...CLUSTER, ...FOR_FAULTS, ...FOR_LINES, ...FOR_EXTRA_FIELDS, ...FOR_CALLERS };
 type Field = keyof typeof OPERATORS;
 const NUMBERS = [
   "status",
@@ -111,6 +119,8 @@ export interface RecordContents {
   readonly lines: boolean;
   /** Whether lines have fields beyond those that all have. */
   readonly extraFields: boolean;
+  /** Whether lines tell of callers. */
+  readonly callers: boolean;
   /** Whether connections may begin with a PROXY header. */
   readonly proxyProtocol: boolean;
   /** Names of request headers, for lines. */
@@ -138,10 +148,15 @@ export interface RecordFormat {
 const NO_FIELDS = Object.fromEntries(Object.keys(OPERATORS).map((field) => [field, isNumber(field) ? undefined : ""]));
 
 export function recordFormat(contents: RecordContents): RecordFormat {
-  const { lines, extraFields, proxyProtocol, headers, clusters } = contents;
+  const { lines, extraFields, callers, proxyProtocol, headers, clusters } = contents;
   const plain = { ...PLAIN, ...(clusters && CLUSTER) };
   const fault = { ...plain, ...FOR_FAULTS };
-  const forLines = { ...FOR_LINES, ...(proxyProtocol && BEHIND_PROXY_PROTOCOL), ...(extraFields && FOR_EXTRA_FIELDS) };
+  const forLines = {
+    ...FOR_LINES,
+    ...(proxyProtocol && BEHIND_PROXY_PROTOCOL),
+    ...(extraFields && FOR_EXTRA_FIELDS),
+    ...(callers && FOR_CALLERS),
+  };
   const kinds = lines
     ? [recordKind("whole", { ...fault, ...forLines }, headers)]
     : [recordKind("plain", plain, []), recordKind("fault", fault, [])];

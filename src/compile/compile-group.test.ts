@@ -23,6 +23,7 @@ const OPTIONS = {
     maxResponseHeaderKb: 1_024,
     maxResponseHeaders: 1_000,
   },
+  clientDomains: [],
   routeServiceCluster: undefined,
 };
 const to = (processGuid: string, weight = 0, protocol = "http1") => ({ processGuid, weight, port: 8080, protocol });

@@ -8,12 +8,12 @@ import { isWithin } from "../model/places.js";
 import type { GroupRoutes, PathRoute } from "../model/routing-table.js";
 import { appHeader, onlyAppOf } from "./app-header.js";
 import { compileCluster, compileEndpoints } from "./compile-cluster.js";
-import { compilePath, defaultRetryPolicy, pathSpecifierOf } from "./compile-path.js";
-import { directReply } from "./direct-reply.js";
+import { compilePath, defaultRetryPolicy } from "./compile-path.js";
 import { hoistToHost } from "./host-wide.js";
 import { SEARCH_FILTER } from "./names.js";
 import type { CompileOptions } from "./options.js";
 import { planPath } from "./plan-path.js";
+import { guardedRoutes } from "./route-policies.js";
 import { behindRouteService } from "./route-service.js";
 import { encodeResource, type EncodedResource } from "./resource.js";
 
@@ -33,23 +33,25 @@ const SEARCH_OFF: Record<string, Any> = {
 export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOptions): CompiledGroup {
   const clusters = new Map<string, EncodedResource>();
   const endpoints = new Map<string, EncodedResource>();
-  const copyClusters: string[] = [];
+  const copyClusters = new Set<string>();
   const routesByHost = new Map<string, RdsRoute[]>();
   for (const { host, paths } of hosts) {
     const matchable = paths.filter(isMatchable);
     const routes = matchable
       .filter((path) => isPreferred(path, matchable))
-      .flatMap((path) => {
-        if (path.isRestricted) return restricted(path);
-        const plan = planPath(host, path);
-        const app = onlyAppOf(plan);
-        copyClusters.push(...plan.copies.map(({ name }) => name));
-        for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
-          clusters.set(pool.name, compileCluster(pool, options));
-          endpoints.set(pool.name, compileEndpoints(pool, app === undefined, options));
-        }
-        return behindRouteService(path, compilePath(path, plan, appHeader(app), options), options);
-      });
+      .flatMap((path) =>
+        guardedRoutes(host, path, options.clientDomains, (served, owner) => {
+          const plan = planPath(host, served, owner);
+          const app = onlyAppOf(plan);
+          for (const { name } of plan.copies) copyClusters.add(name);
+          for (const pool of [...plan.branches.flatMap(({ pools }) => pools), ...plan.copies]) {
+            if (clusters.has(pool.name)) continue;
+            clusters.set(pool.name, compileCluster(pool, options));
+            endpoints.set(pool.name, compileEndpoints(pool, app === undefined, options));
+          }
+          return behindRouteService(served, compilePath(served, plan, appHeader(app), options), options);
+        }),
+      );
     routesByHost.set(host, routes);
   }
   const virtualHosts = hosts.map(({ host }) => {
@@ -64,7 +66,7 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
       retryPolicy: defaultRetryPolicy(options),
     };
   });
-  return { routes: compileRoutes(group, virtualHosts), clusters, endpoints, copyClusters };
+  return { routes: compileRoutes(group, virtualHosts), clusters, endpoints, copyClusters: [...copyClusters] };
 }
 
 /**
@@ -73,19 +75,6 @@ export function compileGroup({ group, hosts }: GroupRoutes, options: CompileOpti
  */
 export function compileAbsence(group: string): EncodedResource {
   return compileRoutes(group, []);
-}
-
-/** Callers are not told apart here, and a route that is for some of them must not be open to all. */
-function restricted({ path }: PathRoute): RdsRoute {
-  return directReply(
-    path === "" ? "/" : path,
-    { pathSpecifier: pathSpecifierOf(path), caseSensitive: false },
-    {
-      status: 403,
-      message: "Route policies are not supported by this router.",
-      routerError: "route_policies_unsupported",
-    },
-  );
 }
 
 function compileRoutes(

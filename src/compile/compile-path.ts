@@ -14,6 +14,7 @@ import type { Balancing } from "../model/balancing.js";
 import type { PathRoute } from "../model/routing-table.js";
 import { CLUSTER_HEADER, INSTANCE_FILTER, INSTANCE_METADATA } from "./names.js";
 import { milliseconds } from "./durations.js";
+import { escaped, regexMatcher, stringMatcher } from "./header-matcher.js";
 import type { CompileOptions } from "./options.js";
 import { routeMetadata } from "./route-metadata.js";
 import type { PathPlan, RequestCondition, WeightedPool } from "./plan-path.js";
@@ -166,22 +167,10 @@ function requestMatcher({ kind, name, value }: RequestCondition) {
   if (kind === "cookie") {
     const wanted = value === undefined ? "[^;]*" : escaped(value);
     const regex = `(?:.*;\\s*)?${escaped(name)}=${wanted}\\s*(?:;.*)?`;
-    return stringMatcher("cookie", { case: "safeRegex" as const, value: { regex } });
+    return regexMatcher("cookie", regex);
   }
   if (value !== undefined) return stringMatcher(name, { case: "exact" as const, value });
   return { name, headerMatchSpecifier: { case: "presentMatch" as const, value: true } };
-}
-
-type StringPattern =
-  | { readonly case: "exact"; readonly value: string }
-  | { readonly case: "safeRegex"; readonly value: { readonly regex: string } };
-
-function stringMatcher(name: string, matchPattern: StringPattern) {
-  return { name, headerMatchSpecifier: { case: "stringMatch" as const, value: { matchPattern } } };
-}
-
-function escaped(text: string): string {
-  return text.replace(/[^0-9A-Za-z_]/g, "\\$&");
 }
 
 function clusterSpecifier(

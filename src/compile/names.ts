@@ -16,6 +16,16 @@ export const SEARCH_FILTER = "cf-mesh.search";
 /** Where the metadata of a request says that it was found below the wildcards of its host's last two words. */
 export const WILDCARD_MARK = { filter: SEARCH_FILTER, key: "wildcard" } as const;
 
+/**
+ * The mark of a connection: the domain that its client has shown a certificate for. And the request header that carries
+ * the certificate's subject on such connections; never seen by an app.
+ */
+export const CONNECTION_DOMAIN = "cf-mesh.domain";
+export const CALLER_HEADER = "x-cf-mesh-caller";
+
+/** Where the metadata of a route says what kind of source it lets callers in by. */
+export const POLICY_METADATA = "cf-mesh.route-policy";
+
 /** Secrets of Envoy's bootstrap: the CA that signs the certificates of apps, and what the router shows to them. */
 export const APPS_CA_SECRET = "cf-mesh.apps-ca";
 export const ROUTER_CERTIFICATE_SECRET = "cf-mesh.router-certificate";
@@ -47,8 +57,9 @@ export const ROUTE_SERVICE_METADATA = {
 /** What all clusters of routes are called in Envoy's statistics, which keep nothing of them. */
 export const CLUSTER_STAT_NAME = "route";
 
-export function clusterName(host: string, path: string, protocol: UpstreamProtocol): string {
-  return `${host}${path}|${protocol}`;
+/** @param owner  whose callers it serves, where those of several are served by clusters of their own */
+export function clusterName(host: string, path: string, protocol: UpstreamProtocol, owner = ""): string {
+  return `${host}${path}|${protocol}${owner === "" ? "" : `|${owner}`}`;
 }
 
 /** The cluster of one share of a place whose shares are told apart. */
@@ -56,8 +67,9 @@ export function shareClusterName(
   host: string,
   path: string,
   { protocol, name }: Pick<Share, "name" | "protocol">,
+  owner = "",
 ): string {
-  return `${clusterName(host, path, protocol)}|${name}`;
+  return `${clusterName(host, path, protocol, owner)}|${name}`;
 }
 
 /** The host in a cluster's name. */

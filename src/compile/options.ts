@@ -13,6 +13,8 @@ export interface CompileOptions {
   readonly backends: BackendConnections;
   /** Requests go to endpoints of this zone while there are any; undefined: to those of all. */
   readonly preferredZone: string | undefined;
+  /** Hosts and wildcards of hosts that are reached by mutual TLS alone, in lower case. */
+  readonly clientDomains: readonly string[];
   /** The cluster that takes requests to the route service of their route; undefined: the router has none for that. */
   readonly routeServiceCluster: string | undefined;
 }

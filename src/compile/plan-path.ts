@@ -29,12 +29,13 @@ export interface WeightedPool extends Pool {
   readonly cohort: string | undefined;
 }
 
-export function planPath(host: string, route: PathRoute): PathPlan {
+/** @param owner  as in clusterName */
+export function planPath(host: string, route: PathRoute, owner = ""): PathPlan {
   const { path, balancing, shares, split } = route;
-  if (!split) return { branches: [{ match: undefined, pools: poolsOf(host, route) }], copies: [] };
+  if (!split) return { branches: [{ match: undefined, pools: poolsOf(host, route, owner) }], copies: [] };
 
   const poolOf = (share: Share): WeightedPool => ({
-    name: shareClusterName(host, path, share),
+    name: shareClusterName(host, path, share, owner),
     protocol: share.protocol,
     balancing,
     // Envoy takes no weight of 0, and this one is alone in its cluster.
@@ -51,7 +52,8 @@ export function planPath(host: string, route: PathRoute): PathPlan {
         match: { kind: "cookie" as const, name: split.cohort?.name ?? "", value: pool.cohort },
         pools: [pool],
       })),
-      { match: undefined, pools: everyone },
+      // A part of a route may have apps alone that get no other requests.
+      ...(everyone.length > 0 ? [{ match: undefined, pools: everyone }] : []),
     ],
     copies: split.copies ? split.copies.shares.map(poolOf) : [],
   };
@@ -72,13 +74,14 @@ function servingOf<P extends WeightedPool>(pools: readonly P[]): readonly P[] {
 }
 
 /** One for each protocol: within it, Envoy goes by the weights of the shares. */
-function poolsOf(host: string, { path, balancing, shares }: PathRoute): readonly WeightedPool[] {
+function poolsOf(host: string, { path, balancing, shares }: PathRoute, owner: string): readonly WeightedPool[] {
   const pools = UPSTREAM_PROTOCOLS.flatMap((protocol) => {
     const members = shares.filter((share) => share.protocol === protocol);
     if (members.length === 0) return [];
     const serving = members.filter(({ endpoints }) => endpoints.length > 0);
     const weight = serving.reduce((sum, share) => sum + share.weight, 0);
-    return { name: clusterName(host, path, protocol), protocol, balancing, shares: serving, weight, cohort: undefined };
+    const name = clusterName(host, path, protocol, owner);
+    return { name, protocol, balancing, shares: serving, weight, cohort: undefined };
   });
   return servingOf(pools);
 }

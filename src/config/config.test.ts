@@ -57,6 +57,32 @@ describe("the configuration", () => {
     expect(message).toContain("see docs/config.md");
   });
 
+  it("wants domains for clients' certificates to be hosts or wildcards, each once, with a CA", () => {
+    const tls = (...domains: object[]) => ({
+      ...MINIMAL,
+      router: {
+        ...MINIMAL.router,
+        tls: { keypairs: [{ certificateFile: "c", keyFile: "k" }], domains },
+      },
+    });
+    const named = (...names: string[]) => tls(...names.map((name) => ({ name, caFile: "ca" })));
+    expect(parseConfig(named("*.Apps.identity", "apps.identity"), "mesh.yml", ["router"]).router?.tls?.domains).toEqual(
+      ["*.apps.identity", "apps.identity"].map((name) => ({
+        ...{ name, caFile: "ca", forwardedClientCert: "sanitize_set", xfccFormat: "raw" },
+      })),
+    );
+    for (const name of ["*", "*.", "a.*.b", "https://a.b", "a.b:8443", "a..b", ".a", "*a.b"]) {
+      expect(problemsOf(named(name)), name).toContain(
+        "router.tls.domains.0.name: must be a host, or a wildcard as *.apps.identity",
+      );
+    }
+    expect(problemsOf(named("a.b", "*.a.b", "A.b"))).toContain("router.tls.domains.2.name: a.b is named twice");
+    expect(problemsOf(tls({ name: "a.b" }))).toContain("router.tls.domains.0.caFile");
+    expect(problemsOf(tls({ name: "a.b", caFile: "ca", xfccFormat: "pem" }))).toContain(
+      "router.tls.domains.0.xfccFormat: must be one of raw, envoy",
+    );
+  });
+
   it("wants a certificate for apps with its key, and segments where they alone are served", () => {
     const router = (more: object) => ({ ...MINIMAL, router: { ...MINIMAL.router, ...more } });
     const halves = [{ certificateFile: "router.crt" }, { keyFile: "router.key" }];

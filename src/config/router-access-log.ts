@@ -44,11 +44,16 @@ export const AccessLogSchema = z
       .array(
         z.enum([
           "backend_time",
+          "caller_cf_app",
+          "caller_cf_org",
+          "caller_cf_space",
           "dial_time",
           "dns_time",
           "failed_attempts",
           "failed_attempts_time",
           "local_address",
+          "route_policy",
+          "tls_sni",
           "tls_time",
         ]),
       )

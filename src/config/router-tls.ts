@@ -80,6 +80,28 @@ const ClientCertificatesSchema = z.strictObject({
     ),
 });
 
+const DomainSchema = z.strictObject({
+  name: z
+    .string()
+    .toLowerCase()
+    .regex(
+      /^(\*\.)?[0-9a-z_]([0-9a-z_-]*[0-9a-z_])?(\.[0-9a-z_]([0-9a-z_-]*[0-9a-z_])?)*$/,
+      "must be a host, or a wildcard as *.apps.identity",
+    )
+    .describe(
+      "a host, or all hosts below a domain, at any level: *.apps.identity; clients that ask for such a name in their handshake must show a certificate, and no other requests reach such hosts",
+    ),
+  caFile: file.describe("CAs of its clients' certificates, in PEM (ca_certs); on Diego, the instance identity CA"),
+  forwardedClientCert: z
+    .enum(["always_forward", "forward", "sanitize_set"])
+    .default("sanitize_set")
+    .describe("as http.forwardedClientCert, of the requests to this domain (forwarded_client_cert)"),
+  xfccFormat: z
+    .enum(["raw", "envoy"])
+    .default("raw")
+    .describe('by sanitize_set, X-Forwarded-Client-Cert is the certificate, or Hash=…;Subject="…" of it (xfcc_format)'),
+});
+
 export const TlsSchema = z
   .strictObject({
     port: port.default(8443).describe("where HTTPS requests from outside come in"),
@@ -98,6 +120,18 @@ export const TlsSchema = z
       .describe("cipher suites up to TLS 1.2, by Go's or OpenSSL's names (cipher_suites); default: Envoy's"),
     http2: z.boolean().default(true).describe("offer HTTP/2 to clients (enable_http2)"),
     clientCertificates: ClientCertificatesSchema.optional().describe("certificates of clients; default: not asked for"),
+    domains: z
+      .array(DomainSchema)
+      .default([])
+      .superRefine((domains, context) => {
+        for (const [index, { name }] of domains.entries()) {
+          if (domains.findIndex((other) => other.name === name) === index) continue;
+          context.addIssue({ code: "custom", path: [index, "name"], message: `${name} is named twice: join the two` });
+        }
+      })
+      .describe(
+        "domains whose clients must show certificates of CAs of their own (router.domains); docs/identity-aware-domains.md",
+      ),
     disableHttp: z.boolean().default(false).describe("HTTPS alone (disable_http)"),
   })
   .refine(({ minVersion, maxVersion }) => minVersion <= maxVersion, { error: "minVersion is above maxVersion" });

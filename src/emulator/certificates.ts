@@ -25,6 +25,8 @@ export interface CertificateRequest {
   readonly commonName: string;
   /** Diego's instance identities say here whose they are: "app:GUID", "space:GUID", "organization:GUID". */
   readonly organizationalUnits?: readonly string[];
+  /** As Diego writes them: one part of the name with several units in it. Default: a part of its own for each. */
+  readonly joinsUnits?: boolean;
   readonly dnsNames?: readonly string[];
   readonly ipAddresses?: readonly string[];
   /** What it may be shown as in a TLS handshake. Default: both. */
@@ -93,7 +95,7 @@ async function createAuthority(commonName: string): Promise<Authority> {
 }
 
 async function issueBy(authority: Authority, request: CertificateRequest): Promise<KeyPair> {
-  const { commonName, organizationalUnits = [], dnsNames = [], ipAddresses = [] } = request;
+  const { commonName, organizationalUnits = [], joinsUnits = false, dnsNames = [], ipAddresses = [] } = request;
   const { usages = ["server", "client"], validMs = DEFAULT_VALID_MS } = request;
   const keys = await generateKeys();
   const names = [
@@ -103,7 +105,10 @@ async function issueBy(authority: Authority, request: CertificateRequest): Promi
   const certificate = await X509CertificateGenerator.create(
     {
       serialNumber: serialNumber(),
-      subject: [...organizationalUnits.map((unit) => ({ OU: [unit] })), { CN: [commonName] }],
+      subject: [
+        ...(joinsUnits ? [{ OU: [...organizationalUnits] }] : organizationalUnits.map((unit) => ({ OU: [unit] }))),
+        { CN: [commonName] },
+      ],
       issuer: authority.certificate.subjectName,
       ...validity(validMs),
       signingAlgorithm: SIGNING_ALGORITHM,

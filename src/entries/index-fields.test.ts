@@ -14,7 +14,7 @@ describe("the fields of an index", () => {
       internal: fc.boolean(),
       vip: text,
       protocol: text,
-      options: fc.record({ hashHeader: text }),
+      options: fc.record({ hashHeader: text, routePolicyScope: text, routePolicySources: fc.array(text) }),
       destinations: fc.array(
         fc.record({ processGuid: text, appGuid: text, weight: fc.nat(), port: fc.nat(), processType: text }),
         { maxLength: 3 },
@@ -26,7 +26,8 @@ describe("the fields of an index", () => {
     fc.assert(
       fc.property(route, (init) => {
         const bytes = encodeRoute(init);
-        const { host, path, internal, protocol, destinations, annotations, routeServiceUrl } = decodeRoute(bytes);
+        const { host, path, internal, protocol, destinations, annotations, routeServiceUrl, options } =
+          decodeRoute(bytes);
         const processGuids = destinations.map(({ processGuid }) => processGuid);
         expect(routeIndexFields(bytes)).toEqual({
           host,
@@ -36,6 +37,7 @@ describe("the fields of an index", () => {
           processGuids,
           isAnnotated: annotations.length > 0,
           hasRouteService: routeServiceUrl !== "",
+          hasPolicyScope: options?.routePolicyScope !== "",
         });
       }),
     );
@@ -49,6 +51,7 @@ describe("the fields of an index", () => {
       tls: fc.boolean(),
       processGuid: text,
       isolationSegment: text,
+      options: fc.record({ loadbalancing: text, routePolicyScope: text }),
       routeServiceUrl: text,
       updatedAtNs: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
       tags: fc.array(fc.record({ name: text, value: text }), { maxLength: 3 }),
@@ -56,9 +59,11 @@ describe("the fields of an index", () => {
     fc.assert(
       fc.property(registration, (init) => {
         const bytes = encodeRegistration(init);
-        const { host, path, processGuid, isolationSegment, routeServiceUrl } = decodeRegistration(bytes);
+        const { host, path, processGuid, isolationSegment, routeServiceUrl, options } = decodeRegistration(bytes);
         const hasRouteService = routeServiceUrl !== "";
-        expect(registrationIndexFields(bytes)).toEqual({ host, path, processGuid, isolationSegment, hasRouteService });
+        const hasPolicyScope = (options?.routePolicyScope ?? "") !== "";
+        const fields = { host, path, processGuid, isolationSegment, hasRouteService, hasPolicyScope };
+        expect(registrationIndexFields(bytes)).toEqual(fields);
       }),
     );
   });

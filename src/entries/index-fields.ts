@@ -2,7 +2,7 @@
  * What an index needs of an entry, read from its bytes without decoding the rest: a reader of a million entries indexes
  * all of them, and looks into few.
  */
-import { DestinationSchema, RegistrationSchema, RouteSchema } from "../gen/mesh/v1/entries_pb.js";
+import { DestinationSchema, RegistrationSchema, RouteOptionsSchema, RouteSchema } from "../gen/mesh/v1/entries_pb.js";
 
 export interface RouteIndexFields {
   readonly host: string;
@@ -14,6 +14,8 @@ export interface RouteIndexFields {
   /** It has some. */
   readonly isAnnotated: boolean;
   readonly hasRouteService: boolean;
+  /** Its domain enforces route policies. */
+  readonly hasPolicyScope: boolean;
 }
 
 export interface RegistrationIndexFields {
@@ -22,10 +24,12 @@ export interface RegistrationIndexFields {
   readonly processGuid: string;
   readonly isolationSegment: string;
   readonly hasRouteService: boolean;
+  readonly hasPolicyScope: boolean;
 }
 
 const ROUTE = RouteSchema.field;
 const PROCESS_GUID = DestinationSchema.field.processGuid.number;
+const POLICY_SCOPE = RouteOptionsSchema.field.routePolicyScope.number;
 const REGISTRATION = RegistrationSchema.field;
 
 /** Throws when the bytes are no message: a broken invariant, since only our writers write entries. */
@@ -39,6 +43,7 @@ export function routeIndexFields(value: Uint8Array): RouteIndexFields {
     processGuids: [] as string[],
     isAnnotated: false,
     hasRouteService: false,
+    hasPolicyScope: false,
   };
   forEachField(bytes, 0, bytes.length, (number, start, end) => {
     switch (number) {
@@ -54,8 +59,11 @@ export function routeIndexFields(value: Uint8Array): RouteIndexFields {
       case ROUTE.protocol.number:
         found.protocol = bytes.toString("utf8", start, end);
         break;
+      case ROUTE.options.number:
+        found.hasPolicyScope = textOfField(bytes, start, end, POLICY_SCOPE) !== "";
+        break;
       case ROUTE.destinations.number:
-        found.processGuids.push(processGuidOf(bytes, start, end));
+        found.processGuids.push(textOfField(bytes, start, end, PROCESS_GUID));
         break;
       case ROUTE.annotations.number:
         found.isAnnotated = true;
@@ -70,7 +78,14 @@ export function routeIndexFields(value: Uint8Array): RouteIndexFields {
 /** Throws when the bytes are no message: a broken invariant, since only our writers write entries. */
 export function registrationIndexFields(value: Uint8Array): RegistrationIndexFields {
   const bytes = bufferOf(value);
-  const found = { host: "", path: "", processGuid: "", isolationSegment: "", hasRouteService: false };
+  const found = {
+    host: "",
+    path: "",
+    processGuid: "",
+    isolationSegment: "",
+    hasRouteService: false,
+    hasPolicyScope: false,
+  };
   forEachField(bytes, 0, bytes.length, (number, start, end) => {
     switch (number) {
       case REGISTRATION.host.number:
@@ -85,6 +100,9 @@ export function registrationIndexFields(value: Uint8Array): RegistrationIndexFie
       case REGISTRATION.isolationSegment.number:
         found.isolationSegment = bytes.toString("utf8", start, end);
         break;
+      case REGISTRATION.options.number:
+        found.hasPolicyScope = textOfField(bytes, start, end, POLICY_SCOPE) !== "";
+        break;
       case REGISTRATION.routeServiceUrl.number:
         found.hasRouteService = end > start;
     }
@@ -92,12 +110,13 @@ export function registrationIndexFields(value: Uint8Array): RegistrationIndexFie
   return found;
 }
 
-function processGuidOf(bytes: Buffer, start: number, end: number): string {
-  let processGuid = "";
+/** Of a message within another one; "" where it is not there. */
+function textOfField(bytes: Buffer, start: number, end: number, wanted: number): string {
+  let text = "";
   forEachField(bytes, start, end, (number, from, to) => {
-    if (number === PROCESS_GUID) processGuid = bytes.toString("utf8", from, to);
+    if (number === wanted) text = bytes.toString("utf8", from, to);
   });
-  return processGuid;
+  return text;
 }
 
 function bufferOf(value: Uint8Array): Buffer {

@@ -1,7 +1,7 @@
 /** Takes Envoy's records of requests, and passes them on: to the metrics, and as lines to the access log. */
 import { rm } from "node:fs/promises";
 import { type sendUnaryData, Server, type ServerUnaryCall } from "@grpc/grpc-js";
-import { type LineWriter, lineWriter } from "../access-log/access-line.js";
+import { CALLER_FIELDS, type LineWriter, lineWriter } from "../access-log/access-line.js";
 import { EXPORT_LOGS, logRecords } from "../access-log/otlp.js";
 import { recordFormat, type RequestRecord, type WantedRecord } from "../access-log/record.js";
 import { WILDCARD_MARK } from "../compile/names.js";
@@ -64,6 +64,7 @@ export async function startAccessLog(options: AccessLogOptions): Promise<AccessL
   const { records, parse } = recordFormat({
     lines: config !== undefined,
     extraFields: (config?.extraFields.length ?? 0) > 0,
+    callers: config?.extraFields.some((field) => CALLER_FIELDS.some((name) => name === field)) ?? false,
     headers: config?.extraHeaders ?? [],
     proxyProtocol,
     clusters,

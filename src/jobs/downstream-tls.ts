@@ -1,5 +1,8 @@
 /** HTTPS from clients, from the configuration. */
 import { X509Certificate } from "node:crypto";
+import { authorityOf } from "../compile/client-domains.js";
+import { CALLER_HEADER, CONNECTION_DOMAIN } from "../compile/names.js";
+import { MISDIRECTED } from "../compile/route-policies.js";
 import type { TlsConfig } from "../config/router-tls.js";
 import { canonicalName, type ClientCertRule, nameOf } from "../envoy/bootstrap/client-cert-rules.js";
 import type { DownstreamTls } from "../envoy/bootstrap/downstream-tls.js";
@@ -48,11 +51,29 @@ export async function followDownstreamTls(
         logger,
       )
     : [];
+  const names = tls.domains.map(({ name }) => name);
+  const domains = await Promise.all(
+    tls.domains.map(async ({ caFile, ...domain }, index) => {
+      const secrets = await followSecrets(
+        {
+          section: `router.tls.domains.${index}`,
+          files: { caFile },
+          secretsOf: (texts) => [{ name: `domain-${index}-ca`, ca: texts.caFile }],
+        },
+        runDirectory,
+        credentials,
+        logger,
+      );
+      return secrets.map((secret) => ({ ...domain, ca: secret, authority: authorityOf(domain.name, names) }));
+    }),
+  );
   return {
     ...tls,
     cipherSuites: tls.cipherSuites,
     certificates: certificates.flat(),
     clientCertificates: ca && { ca, areRequired: clientCertificates?.validation === "require", rules },
+    domains: domains.flat(),
+    marks: { connectionDomain: CONNECTION_DOMAIN, callerHeader: CALLER_HEADER, misdirected: MISDIRECTED },
   };
 }
 

@@ -49,6 +49,7 @@ const DIRECTION = {
   outbound: "outbound",
   returning: "returning",
   returningByTls: "returning-by-tls",
+  returningByDomain: "returning-by-domain",
 } as const;
 /** What the first turn through Envoy wrote as if the cluster for route services were an app. */
 const APP_HEADERS = ["x-cf-instanceid", "x-cf-instanceindex", "x-cf-applicationid"];
@@ -163,10 +164,15 @@ function answer(
   const returned = checkReturned(target, headers, rules, Date.now());
   if (returned.kind === "refused") return refused(returned);
   const arrival: Arrival = {
-    isTls: direction === DIRECTION.returningByTls,
+    isTls: direction !== DIRECTION.returning,
     clientCert: derOf(attributes.source?.certificate ?? ""),
   };
-  const { set, remove } = forwardedHeaders(returned, arrival, modes);
+  // A domain with clients of its own says what becomes of their certificates: Envoy has done it.
+  const isOfDomain = direction === DIRECTION.returningByDomain;
+  const { set, remove } = forwardedHeaders(returned, arrival, {
+    ...modes,
+    ...(isOfDomain && { clientCert: "always_forward" as const }),
+  });
   const changes = { headers: headersOf(set), headersToRemove: [...remove] };
   if (returned.kind === "passed") return allowed(changes, {});
   // Envoy looks for the route again when a header changed.

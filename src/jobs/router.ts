@@ -95,6 +95,7 @@ export async function startRouter(
     backends: config.http.backends,
     maxConnectionsPerBackend,
     preferredZone: azPreference === "none" ? undefined : availabilityZone,
+    clientDomains: config.tls?.domains.map(({ name }) => name) ?? [],
     routeServiceCluster: config.routeServices && ROUTE_SERVICE_CLUSTER,
   });
   const appLog = await startAppLog(config.accessLog, table, credentials, logger);

@@ -14,7 +14,10 @@ const isolationSegment = fc.constantFrom("", "red");
 const options = fc.record({
   loadbalancing: fc.constantFrom("", "least-connection", "hash"),
   hashHeader: fc.constantFrom("", "x-tenant"),
+  routePolicyScope: fc.constantFrom("", "", "any", "org", "space", "galaxy"),
+  routePolicySources: fc.subarray(["cf:any", "cf:app:a", "cf:space:s"]),
 });
+const spaceGuid = fc.constantFrom("", "s1", "s2");
 
 const route = fc
   .record({
@@ -23,7 +26,7 @@ const route = fc
     internal: fc.integer({ max: 9 }).map((dice) => dice === 0),
     options,
     destinations: fc.array(
-      fc.record({ processGuid, port: fc.constantFrom(0, 8080), protocol, weight: fc.constantFrom(0, 1, 9) }),
+      fc.record({ processGuid, port: fc.constantFrom(0, 8080), protocol, weight: fc.constantFrom(0, 1, 9), spaceGuid }),
       { maxLength: 3 },
     ),
   })
@@ -46,6 +49,7 @@ const registration = fc
     address: fc.constantFrom("10.0.0.1", "10.0.0.2", "a-name"),
     ...{ host, path, processGuid, port, protocol, isolationSegment, options },
     tls: fc.boolean(),
+    tags: spaceGuid.map((value) => [{ name: "space_id", value }]),
     updatedAtNs: fc.bigInt({ min: 0n, max: 2n }),
   })
   .map(encodeRegistration);

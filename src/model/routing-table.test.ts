@@ -433,3 +433,87 @@ describe("isolation segments", () => {
     expect(groups(table)).toEqual([]);
   });
 });
+
+describe("route policies", () => {
+  const policed = (routePolicyScope: string, ...routePolicySources: string[]) => ({
+    options: { routePolicyScope, routePolicySources },
+  });
+  const owned = (processGuid: string, spaceGuid: string) => ({
+    ...destination(processGuid),
+    appGuid: processGuid,
+    spaceGuid,
+  });
+  const app = (guid: string) => ({ kind: "app", guid });
+  /** "<owner>: <ports>" */
+  const parts = (table: RoutingTable) =>
+    pathRoute(table)?.policy?.parts.map(
+      ({ owner, shares: own }) =>
+        `${owner}: ${own.flatMap(({ endpoints }) => endpoints.map(({ port }) => port)).join(" ")}`,
+    );
+
+  it("hold whoever tells of them: a source that does not know opens nothing", () => {
+    const table = tableOf([route("copilot", { host: HOST }, "copilot"), registration("n1", 1)]);
+    expect(pathRoute(table)?.policy).toBeUndefined();
+    const guarding = route("bbs", { host: HOST, ...policed("any", "cf:app:a") }, "bbs");
+    expect(moves(table, guarding)).toEqual([HOST]);
+    expect(pathRoute(table)).toMatchObject({ routeGuid: "copilot", policy: { scope: "any", sources: [app("a")] } });
+    expect(moves(table, route("bbs", { host: HOST, ...policed("any", "cf:app:b") }, "bbs"))).toEqual([HOST]);
+    expect(pathRoute(table)?.policy?.sources).toEqual([app("b")]);
+    expect(moves(table, registration("n2", 2, policed("space")))).toEqual([HOST]);
+    expect(pathRoute(table)?.policy?.sources).toEqual([app("b")]);
+    expect(moves(table, gone(guarding))).toEqual([HOST]);
+    expect(pathRoute(table)?.policy).toEqual({ scope: "space", sources: [], parts: [] });
+    expect(moves(table, gone(registration("n2", 2)))).toEqual([HOST]);
+    expect(pathRoute(table)?.policy).toBeUndefined();
+  });
+
+  it("are what Cloud Controller says, where it says any", () => {
+    const table = tableOf([
+      route("cc", { host: HOST, ...policed("any", "cf:app:a") }),
+      route("bbs", { host: HOST, ...policed("any", "cf:any") }, "bbs"),
+    ]);
+    expect(pathRoute(table)?.policy?.sources).toEqual([app("a")]);
+  });
+
+  it("part a route by the owners of its apps where the scope asks for them, and by nothing else", () => {
+    const destinations = [owned("p1", "s1"), owned("p2", "s2"), owned("p3", ""), owned("p4", "s1")];
+    const at = (scope: string) =>
+      tableOf([
+        route("r1", { host: HOST, destinations, ...policed(scope, "cf:any") }),
+        ...destinations.map(({ processGuid }, index) =>
+          process(processGuid, { instances: [instance(61_001 + index)] }),
+        ),
+      ]);
+    expect(parts(at("space"))).toEqual(["s1: 61001 61004", "s2: 61002"]);
+    expect(parts(at("any"))).toEqual([": 61001 61002 61003 61004"]);
+    expect(parts(at("org"))).toEqual([]);
+    expect(parts(at("galaxy"))).toEqual([]);
+    expect(shares(at("space"))).toEqual(["all http1 4: 61001 61002 61003 61004"]);
+  });
+
+  it("part registrations by their tags", () => {
+    const tags = (value: string) => [{ name: "space_id", value }];
+    const table = tableOf([
+      registration("n1", 1, { ...policed("space", "cf:any"), tags: tags("s1") }),
+      registration("n2", 2, { ...policed("space", "cf:any"), tags: tags("s2") }),
+      registration("n3", 3, policed("space", "cf:any")),
+    ]);
+    expect(parts(table)).toEqual(["s1: 1", "s2: 2"]);
+  });
+
+  it("leave the annotations of a route to the parts that have the apps that they name", () => {
+    const annotation = (name: string, value: string) => ({ name: `cf-mesh.local/${name}`, value });
+    const table = tableOf([
+      route("r1", {
+        host: HOST,
+        destinations: [owned("p1", "s1"), owned("p2", "s2"), owned("p3", "s2")],
+        annotations: [annotation("match", "header X-Canary -> p2"), annotation("match-only", "p2")],
+        ...policed("space", "cf:any"),
+      }),
+    ]);
+    const [one, other] = pathRoute(table)?.policy?.parts ?? [];
+    expect(one?.split?.branches).toEqual([]);
+    expect(other?.split?.branches.map(({ match }) => match.app)).toEqual(["p2"]);
+    expect(other?.shares.map(({ name }) => name)).toEqual(["p3:8080"]);
+  });
+});

@@ -12,7 +12,6 @@ import {
   type Destination,
   type Registration,
   type Route,
-  type RouteOptions,
   type Tag,
 } from "../entries/entries.js";
 import {
@@ -22,6 +21,7 @@ import {
   routeIndexFields,
 } from "../entries/index-fields.js";
 import { KEY_SPACES } from "../entries/keys.js";
+import { type Policies, strictestPolicies } from "../entries/route-policies.js";
 import { compareText } from "../lib/compare-text.js";
 import {
   type AnnotationProblem,
@@ -36,8 +36,9 @@ import { groupOf, wildcardsAbove } from "./hosts.js";
 import { Multimap } from "./multimap.js";
 import { pack, unpack } from "./packed.js";
 import { hostOf, isWithin, pathOf, placeOf, Places } from "./places.js";
+import { type Owner, routePolicy, type RoutePolicy } from "./route-policy.js";
 import { EVERY_SEGMENT, isServed, type Sharding } from "./sharding.js";
-import { equalShares, protocolOf, routeShares, type Share } from "./shares.js";
+import { equalShares, type Member, protocolOf, routeShares, type Share } from "./shares.js";
 import { type Split, splitOf } from "./split.js";
 
 /** What `apply` takes of an entry; a deletion has no value. */
@@ -63,8 +64,8 @@ export interface PathRoute {
   readonly split: Split | undefined;
   /** Where requests go first; "" where they do not. As a source said it: it may be no URL. */
   readonly routeServiceUrl: string;
-  /** Its domain enforces route policies. */
-  readonly isRestricted: boolean;
+  /** undefined: anybody may send requests. Else those who may, and which of the shares serve whom. */
+  readonly policy: RoutePolicy | undefined;
 }
 
 /** What decides about a request. */
@@ -244,12 +245,24 @@ export class RoutingTable {
     return "";
   }
 
+  /** As with route services: the route that decides first, of those that tell of route policies. */
+  #policiesAt(place: string): Policies | undefined {
+    const [first] = [...this.#places.routesAt(place)]
+      .filter((key) => routeIndexFields(unpack(held(this.#routes, key))).hasPolicyScope)
+      .sort(rank);
+    if (first !== undefined) return this.#route(first).options;
+    const registrations = [...this.#places.registrationsAt(place)].filter(
+      (key) => registrationIndexFields(unpack(held(this.#registrations, key))).hasPolicyScope,
+    );
+    return strictestPolicies(registrations.map((key) => this.#registration(key).options));
+  }
+
   #pathRoute(place: string): PathRoute {
     const path = pathOf(place);
     const key = this.#winner(place);
     const routeServiceUrl = this.#routeServiceAt(place);
     if (key === undefined) {
-      return { path, routeGuid: "", ...this.#registered(place), wishes: NO_WISHES, split: undefined, routeServiceUrl };
+      return { path, routeGuid: "", ...this.#registered(place), wishes: NO_WISHES, routeServiceUrl };
     }
     const route = this.#route(key);
     const { guid, options, destinations } = route;
@@ -259,38 +272,42 @@ export class RoutingTable {
       endpoints: this.#endpointsOf(destination, place, key),
     }));
     const { wishes } = wishesOf(route);
-    const { shares, split } = splitOf(wishes, members) ?? { shares: routeShares(members), split: undefined };
+    const serve = (some: readonly Member[]) => splitOf(wishes, some) ?? { shares: routeShares(some), split: undefined };
+    const policies = this.#policiesAt(place);
     return {
       path,
       cookiePath,
       routeGuid: guid,
       balancing: balancingOf(options, this.#algorithm),
-      shares,
+      ...serve(members),
       wishes,
-      split,
       routeServiceUrl,
-      isRestricted: isRestricted(options),
+      policy: policies && routePolicy(policies, members, ({ destination }) => destination, serve),
     };
   }
 
   /** A place that is known from registrations alone: what the newest endpoint says about balancing holds for all. */
-  #registered(place: string): Pick<PathRoute, "balancing" | "cookiePath" | "shares" | "isRestricted"> {
+  #registered(place: string): Pick<PathRoute, "balancing" | "cookiePath" | "policy" | "shares" | "split"> {
     const registrations = this.#registrationsAt(place);
     const newest = registrations.reduce<Registration | undefined>(
       (latest, next) => (latest && latest.updatedAtNs >= next.updatedAtNs ? latest : next),
       undefined,
     );
-    const shares = equalShares(
-      registrations.map((registration) => ({
-        protocol: protocolOf(registration),
-        endpoints: this.#dialled([registration]),
-      })),
-    );
+    const serve = (some: readonly Registration[]) => ({
+      shares: equalShares(
+        some.map((registration) => ({
+          protocol: protocolOf(registration),
+          endpoints: this.#dialled([registration]),
+        })),
+      ),
+      split: undefined,
+    });
+    const policies = this.#policiesAt(place);
     return {
       balancing: balancingOf(newest?.options, this.#algorithm),
       cookiePath: newest?.path || "/",
-      shares,
-      isRestricted: registrations.some(({ options }) => isRestricted(options)),
+      ...serve(registrations),
+      policy: policies && routePolicy(policies, registrations, ownerOf, serve),
     };
   }
 
@@ -361,7 +378,7 @@ export class RoutingTable {
     if (stored !== undefined) {
       const before = routeIndexFields(unpack(stored));
       const place = placeOf(before.host, before.path);
-      if (before.hasRouteService || this.#winner(place) === key) moved.add(groupOf(before.host));
+      if (isGuard(before) || this.#winner(place) === key) moved.add(groupOf(before.host));
       this.#routes.delete(key);
       this.#problems.delete(key);
       this.#places.removeRoute(place, key);
@@ -375,7 +392,7 @@ export class RoutingTable {
       for (const processGuid of after.processGuids) {
         if (processGuid !== "") this.#routesByProcess.add(processGuid, key);
       }
-      if (after.hasRouteService || this.#winner(place) === key) moved.add(groupOf(after.host));
+      if (isGuard(after) || this.#winner(place) === key) moved.add(groupOf(after.host));
     }
   }
 
@@ -434,9 +451,9 @@ export class RoutingTable {
 
   /** Adds the groups that a registration that came or went makes a difference to. */
   #moveByRegistration(fields: RegistrationIndexFields, moved: Set<string>): void {
-    const { host, path, processGuid, hasRouteService } = fields;
+    const { host, path, processGuid } = fields;
     const place = placeOf(host, path);
-    if (hasRouteService || !this.#places.hasRoute(place)) moved.add(groupOf(host));
+    if (isGuard(fields) || !this.#places.hasRoute(place)) moved.add(groupOf(host));
     if (processGuid === "" || this.#processes.has(processGuid)) return;
     for (const route of this.#deciding(processGuid)) {
       if (isCopilots(route.key)) continue;
@@ -526,6 +543,14 @@ function rank(key: string, rival: string): number {
   return order(key) - order(rival) || compareText(key, rival);
 }
 
-function isRestricted(options: RouteOptions | undefined): boolean {
-  return options !== undefined && options.routePolicyScope !== "";
+/** What it says counts beside what the route says that decides. */
+function isGuard({ hasRouteService, hasPolicyScope }: Guards): boolean {
+  return hasRouteService || hasPolicyScope;
+}
+
+type Guards = Pick<RouteIndexFields & RegistrationIndexFields, "hasPolicyScope" | "hasRouteService">;
+
+function ownerOf({ tags }: Registration): Owner {
+  const tag = (wanted: string) => tags.find(({ name }) => name === wanted)?.value ?? "";
+  return { organizationGuid: tag("organization_id"), spaceGuid: tag("space_id") };
 }

@@ -39,14 +39,16 @@ export function splitOf(
   if (matches.length === 0 && matchOnly.length === 0 && !cohort && !mirror) return undefined;
   const all = appShares(members);
   const sharesOf = (appGuid: string) => all.filter((share) => share.appGuid === appGuid);
+  // A part of a route may lack apps that its annotations name.
+  const isHere = ({ app }: { readonly app: string }) => sharesOf(app).length > 0;
   const others = all.filter(({ appGuid }) => !matchOnly.includes(appGuid) && mirror?.app !== appGuid);
   const weighted = others.filter(({ weight }) => weight > 0);
   return {
     shares: weighted.length > 0 ? weighted : others,
     split: {
-      branches: matches.map((match) => ({ match, shares: sharesOf(match.app) })),
+      branches: matches.filter(isHere).map((match) => ({ match, shares: sharesOf(match.app) })),
       cohort,
-      copies: mirror && { percent: mirror.percent, shares: sharesOf(mirror.app) },
+      copies: mirror && isHere(mirror) ? { percent: mirror.percent, shares: sharesOf(mirror.app) } : undefined,
     },
   };
 }

@@ -78,7 +78,7 @@ describe("certificates of clients", () => {
       HttpsRouter.start(certificates, {
         tls: (path) => ({ clientCertificates: { caFile: path("clients-ca.crt"), rules } }),
         files: { page: "<b>{{.Status}} {{.StatusText}}: {{.Message}}</b>" },
-        sections: (path) => ({
+        router: (path) => ({
           http: { errorPages: { domains: [{ domain: "app.example.com", file: path("page") }] } },
         }),
       });

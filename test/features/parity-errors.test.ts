@@ -127,7 +127,7 @@ describe("the router's own answers", () => {
     expect(seen(await other.client.get(gone))).toMatchObject({ status: 404, error: "unknown_route" });
   });
 
-  it("403 for everybody on a route whose domain enforces route policies, from whatever source it comes", async () => {
+  it("403 for everybody on a route whose domain enforces route policies, where the router asks for no certificates", async () => {
     const options = { routePolicyScope: "space" };
     await apps.http("policies", (_request, response) => response.end("open"));
     const [routed, registered] = ["policies", "policies-registered"].map((name) => `${name}.example.com`);
@@ -154,9 +154,9 @@ describe("the router's own answers", () => {
       expect(seen(answer)).toEqual({
         ...plain,
         status: 403,
-        error: "route_policies_unsupported",
+        error: "route_policy (domain:no_caller_identity)",
         cache: NEVER_CACHED,
-        body: "403 Forbidden: Route policies are not supported by this router.\n",
+        body: "403 Forbidden: The router asks for no certificates on this host's domain.\n",
       });
     }
   });

@@ -48,7 +48,7 @@ describe("X-Forwarded-Client-Cert and X-Forwarded-Proto with route services", ()
         tls: (path) => ({ clientCertificates: { validation: "request", caFile: path("clients-ca.crt") } }),
         http: { forwardedClientCert, forwardedProto },
         files: { secret: SECRET },
-        sections: (path) => ({
+        router: (path) => ({
           routeServices: { secretFile: path("secret"), caFile: path("clients-ca.crt"), hairpinning: true },
         }),
       });

@@ -95,6 +95,7 @@ const changed = fc
     ["POST", () => "/v3/apps", () => ({ name: "x", relationships: {}, lifecycle: {}, environment_variables: {} })],
     ["POST", () => "/v3/organizations", () => ({ name: "x", metadata: {} })],
     ["POST", () => "/v3/domains", () => ({ name: "x", internal: true, relationships: {} })],
+    ["POST", () => "/v3/route_policies", () => ({ source: "cf:any", relationships: { route: { data: {} } } })],
     ["PATCH", () => `/v3/apps/${appGuid}/environment_variables`, () => ({ var: { A: "b" } })],
     ["POST", () => `/v3/apps/${appGuid}/processes/web/actions/scale`, () => ({ instances: "x", memory_in_mb: 1 })],
     ["POST", () => "/networking/v1/external/policies", () => ({ policies: [{ source: {}, destination: {} }] })],

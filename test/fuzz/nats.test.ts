@@ -83,6 +83,11 @@ const taken = fc
       loadbalancing: fc.constantFrom("hash", "least-connection", "?"),
       hash_header: fc.string({ unit: "binary", maxLength: 10 }),
       hash_balance: fc.oneof(fc.double(), fc.string()),
+      route_policy_scope: fc.constantFrom(null, "", "any", "space", "?"),
+      route_policy_sources: fc.oneof(
+        fc.constantFrom(null, "", ",", "cf:any", "cf:app:a,cf:space:s,cf:org:o"),
+        fc.string({ unit: "binary", maxLength: 20 }),
+      ),
     }),
     // Nothing that Envoy would wait for: this machine, where nobody listens, and what is no address at all.
     address: fc.constantFrom("127.0.0.1", "::1", "1.2.3", "999.1.1.1", "::::", "1:2", "name", "a..b", "-"),

@@ -18,6 +18,9 @@ import { eventually } from "../support/eventually.js";
 import { runs, RUNS_TIMEOUT_MS } from "../support/random-runs.js";
 
 const DOMAIN = "apps.example.test";
+/** One of the hosts is of this one, which enforces route policies. */
+const POLICED_DOMAIN = "apps.identity";
+const POLICED_HOST = "b";
 const APPS = ["blue", "green", "red"];
 const HOSTS = ["a", "b", "*"];
 
@@ -33,6 +36,10 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("delete" as const), host }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("options" as const), host }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("restart" as const) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ kind: fc.constant("policy" as const), source: fc.constantFrom("cf:app:a1", "cf:space:b2") }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -102,15 +109,19 @@ describe("the Cloud Controller source", () => {
           try {
             const api = new Api(foundation.apiUrl, await foundation.adminToken());
             const space = { data: { guid: await api.find("/v3/spaces?names=dev") } };
-            const domain = { data: { guid: await api.find(`/v3/domains?names=${DOMAIN}`) } };
+            const open = { data: { guid: await api.find(`/v3/domains?names=${DOMAIN}`) } };
+            const enforcing = { name: POLICED_DOMAIN, enforce_route_policies: true, route_policies_scope: "org" };
+            const policed = { data: { guid: await api.create("/v3/domains", enforcing) } };
             const apps = await Promise.all(
               APPS.map((name) => api.create("/v3/apps", { name, relationships: { space } })),
             );
             const destination = (place: number) => ({ app: { guid: apps[place] } });
             const routes = new Map<string, string>();
+            const policies = new Map<string, string>();
             const routeOf = async (name: string) => {
               const known = routes.get(name);
               if (known !== undefined) return known;
+              const domain = name === POLICED_HOST ? policed : open;
               const made = await api.create("/v3/routes", { host: name, relationships: { space, domain } });
               routes.set(name, made);
               return made;
@@ -139,6 +150,17 @@ describe("the Cloud Controller source", () => {
                     ],
                   });
                   break;
+                case "policy": {
+                  const route = { data: { guid: await routeOf(POLICED_HOST) } };
+                  const key = `${route.data.guid} ${one.source}`;
+                  const there = policies.get(key);
+                  if (there !== undefined) await api.call("DELETE", `/v3/route_policies/${there}`);
+                  policies.delete(key);
+                  if (there !== undefined) break;
+                  const made = { source: one.source, relationships: { route } };
+                  policies.set(key, await api.create("/v3/route_policies", made));
+                  break;
+                }
                 case "unmap":
                   await api.call("PATCH", `/v3/routes/${await routeOf(one.host)}/destinations`, { destinations: [] });
                   break;

@@ -106,7 +106,9 @@ export interface Shown {
     readonly previous: { readonly href: string };
   };
   readonly resources: Some<Shown>;
-  readonly included: Readonly<Record<"domains" | "spaces" | "organizations" | "service_instances" | "routes", Shown[]>>;
+  readonly included: Readonly<
+    Record<"apps" | "domains" | "spaces" | "organizations" | "service_instances" | "routes", Shown[]>
+  >;
   readonly errors: Some<{ readonly code: number; readonly title: string; readonly detail: string }>;
   readonly links: Readonly<Record<"self" | "login" | "uaa" | "cloud_controller_v3", { readonly href: string }>>;
   readonly relationships: { readonly organization: ToOne };

@@ -16,14 +16,29 @@ export interface HttpsRouterOptions {
   /** Keys of the section beyond the keypairs; the CA of clients is in clients-ca.crt. */
   readonly tls?: (path: (file: string) => string) => object;
   readonly http?: object;
-  /** Other sections of the router's configuration. */
-  readonly sections?: (path: (file: string) => string) => object;
-  /** Files that they name. */
+  /** Keys of the router's section beyond these. */
+  readonly router?: (path: (file: string) => string) => object;
+  /** Files that the keys name, beyond those of the certificates. */
   readonly files?: Readonly<Record<string, string>>;
 }
 
 export interface Asked extends ConnectionOptions {
   readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** One GET on a connection of its own. Rejects when there is no answer. */
+export async function getByTls(host: string, { headers, ...options }: Asked) {
+  const agent = new Agent({ maxCachedSessions: 0 });
+  try {
+    const call = request({ ...options, agent, headers: { host, ...headers } });
+    call.end();
+    const [response] = (await once(call, "response")) as [IncomingMessage];
+    const body = await text(response);
+    const answered = response.statusCode === 200 ? (JSON.parse(body) as { headers?: Record<string, string> }) : {};
+    return { status: response.statusCode, headers: response.headers, body, got: answered.headers ?? {} };
+  } finally {
+    agent.destroy();
+  }
 }
 
 export class HttpsRouter {
@@ -43,7 +58,7 @@ export class HttpsRouter {
   }
 
   static async start(certificates: Certificates, options: HttpsRouterOptions = {}): Promise<HttpsRouter> {
-    const { names = ["one.example.com"], tls, http, sections } = options;
+    const { names = ["one.example.com"], tls, http = {}, router: more } = options;
     const tlsPort = await freePort();
     const pairs = await Promise.all(
       names.map(async (name) => {
@@ -56,13 +71,13 @@ export class HttpsRouter {
     const router = await startTestRouter({
       files: Object.assign(files, ...pairs.map((pair) => pair.files)) as Record<string, string>,
       config: (path) => ({
-        ...sections?.(path),
-        ...(http && { http }),
+        http,
         tls: {
           port: tlsPort,
           keypairs: pairs.map(({ file }) => ({ certificateFile: path(`${file}.crt`), keyFile: path(`${file}.key`) })),
           ...tls?.(path),
         },
+        ...more?.(path),
       }),
     });
     return new HttpsRouter(router, tlsPort, certificates.ca);
@@ -73,19 +88,9 @@ export class HttpsRouter {
     return this.apps.http("app", (incoming, response) => response.end(JSON.stringify({ headers: incoming.headers })));
   }
 
-  /** One GET on a connection of its own. Rejects when there is no answer. */
-  async get(host: string, { headers, ...options }: Asked = {}) {
-    const agent = new Agent({ maxCachedSessions: 0 });
-    try {
-      const call = request({ ...this.#client, ...options, agent, headers: { host, ...headers } });
-      call.end();
-      const [response] = (await once(call, "response")) as [IncomingMessage];
-      const body = await text(response);
-      const answered = response.statusCode === 200 ? (JSON.parse(body) as { headers?: Record<string, string> }) : {};
-      return { status: response.statusCode, got: answered.headers ?? {}, body };
-    } finally {
-      agent.destroy();
-    }
+  /** As getByTls, of this router. */
+  get(host: string, options: Asked = {}) {
+    return getByTls(host, { ...this.#client, ...options });
   }
 
   /** What the router agrees on with such a client. Rejects when they agree on nothing. */

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseConfig } from "../../src/config/config.js";
-import { createCertificates } from "../../src/emulator/certificates.js";
+import { type Certificates, createCertificates } from "../../src/emulator/certificates.js";
 import { type EmulatedDiego, startDiego } from "../../src/emulator/diego/emulated-diego.js";
 import { type Foundation, startFoundation } from "../../src/emulator/foundation.js";
 import type { NatsOptions } from "../../src/emulator/route-emitter/nats-link.js";
@@ -34,8 +34,12 @@ export interface TestMesh {
   readonly api: Api;
   readonly foundation: Foundation;
   readonly diego: EmulatedDiego;
+  /** Of the foundation's CA, which also signs for the instances of apps. */
+  readonly certificates: Certificates;
   readonly jobs: Mesh;
   readonly routerPort: number;
+  /** Where HTTPS requests come in, with `clientDomains`. */
+  readonly tlsPort: number;
   /** The jobs' configuration, for a job that runs as a process of its own. */
   readonly configFile: string;
   /** One connection: one Envoy worker sees all its requests. */
@@ -68,6 +72,8 @@ export interface MeshOptions {
   readonly nats?: NatsOptions;
   /** The router sends lines of requests to the logs of the apps. */
   readonly appLogs?: boolean;
+  /** Domains whose clients show certificates of the foundation's CA. */
+  readonly clientDomains?: readonly string[];
 }
 
 /** To be stopped by the test that started it. */
@@ -76,6 +82,7 @@ export async function startMesh({
   separateRouter = false,
   nats,
   appLogs = false,
+  clientDomains = [],
 }: MeshOptions = {}): Promise<TestMesh> {
   const directory = await mkdtemp(join(tmpdir(), "cf-mesh-"));
   const logger = silentLogger;
@@ -102,7 +109,11 @@ export async function startMesh({
   await writeFile(files.ca, certificates.ca);
   await writeFile(files.certificate, certificates.client.certificate);
   await writeFile(files.key, certificates.client.key);
-  const routerPort = await freePort();
+  const [routerPort, tlsPort] = [await freePort(), await freePort()];
+  const { certificate, key } = await certificates.issue({ commonName: "router", usages: ["server"] });
+  const keypair = { certificateFile: join(directory, "router.crt"), keyFile: join(directory, "router.key") };
+  await writeFile(keypair.certificateFile, certificate);
+  await writeFile(keypair.keyFile, key);
   const config = parseConfig(
     {
       log: { directory: join(directory, "log") },
@@ -111,6 +122,13 @@ export async function startMesh({
         port: routerPort,
         runDirectory: join(directory, "run"),
         concurrency,
+        ...(clientDomains.length > 0 && {
+          tls: {
+            port: tlsPort,
+            keypairs: [keypair],
+            domains: clientDomains.map((name) => ({ name, caFile: files.ca })),
+          },
+        }),
         drainWaitMs: 0,
         drainTimeMs: 0,
         // A test that ends the agent starts the next one within this.
@@ -175,8 +193,10 @@ export async function startMesh({
     api,
     foundation,
     diego,
+    certificates,
     jobs,
     routerPort,
+    tlsPort,
     configFile,
     client,
     appGuid,

@@ -36,5 +36,9 @@ export const COMPLETE_RECORD: RequestRecord = {
   dialUs: undefined,
   tlsUs: undefined,
   untilSentUs: undefined,
+  serverName: "",
+  connectionDomain: "",
+  callerSubject: "",
+  policySource: "",
   headers: [],
 };

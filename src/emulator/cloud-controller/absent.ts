@@ -17,7 +17,6 @@ const EMPTY_COLLECTIONS = [
   "space_quotas",
   "isolation_segments",
   "tasks",
-  "route_policies",
 ] as const;
 /** By collection, the word of its "not found". */
 const KINDS: Readonly<Record<(typeof EMPTY_COLLECTIONS)[number], string>> = {
@@ -30,7 +29,6 @@ const KINDS: Readonly<Record<(typeof EMPTY_COLLECTIONS)[number], string>> = {
   space_quotas: "Space quota",
   isolation_segments: "Isolation segment",
   tasks: "Task",
-  route_policies: "Route policy",
 };
 
 type ByGuid = { Params: { guid: string } };

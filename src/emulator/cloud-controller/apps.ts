@@ -144,7 +144,7 @@ function presentVariables(api: Api, app: App): object {
   };
 }
 
-function presentApp(api: Api, app: App): object {
+export function presentApp(api: Api, app: App): object {
   const path = `/v3/apps/${app.guid}`;
   return {
     ...presentTimes(app),

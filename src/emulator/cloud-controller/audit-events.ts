@@ -2,7 +2,16 @@ import type { FastifyInstance } from "fastify";
 import { type Api, type Caller, link, newResource, presentTimes } from "./api.js";
 import { notFound } from "./errors.js";
 import { list } from "./list.js";
-import type { App, AuditEvent, Destination, Party, Route, RouteBinding, ServiceInstance } from "./records.js";
+import type {
+  App,
+  AuditEvent,
+  Destination,
+  Party,
+  Route,
+  RouteBinding,
+  RoutePolicy,
+  ServiceInstance,
+} from "./records.js";
 
 type Data = AuditEvent["data"];
 
@@ -56,6 +65,19 @@ export function recordRouteBindingEvent(
   const target = { guid, type: "service_route_binding", name: "" };
   const data = action === "create" ? { request: { relationships } } : {};
   record(api, caller, `audit.service_route_binding.${action}`, target, spaceGuid, data);
+}
+
+/** @param asked  what was asked for; undefined for a deletion */
+export function recordRoutePolicyEvent(
+  api: Api,
+  caller: Caller,
+  action: "create" | "delete" | "update",
+  { guid, routeGuid, source }: RoutePolicy,
+  asked: object | undefined,
+): void {
+  const { spaceGuid } = api.store.routes.require(routeGuid);
+  const target = { guid, type: "route_policy", name: source };
+  record(api, caller, `audit.route_policy.${action}`, target, spaceGuid, asked === undefined ? {} : { request: asked });
 }
 
 function record(api: Api, caller: Caller, type: string, target: Party, spaceGuid: string, data: Data): void {

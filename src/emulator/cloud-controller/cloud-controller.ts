@@ -30,6 +30,7 @@ import { limitRate, type RateLimit } from "./rate-limit.js";
 import { serveRoles } from "./roles.js";
 import { serveRoot } from "./root.js";
 import { serveRouteBindings } from "./route-bindings.js";
+import { serveRoutePolicies } from "./route-policies.js";
 import { serveRoutes } from "./routes.js";
 import { serveServiceInstances } from "./service-instances.js";
 import { serveSpaces } from "./spaces.js";
@@ -89,6 +90,7 @@ export async function serveCloudController(root: FastifyInstance, options: Cloud
     serveDestinations(server, api);
     serveServiceInstances(server, api);
     serveRouteBindings(server, api);
+    serveRoutePolicies(server, api);
     serveApps(server, api);
     servePackages(server, api);
     serveBuilds(server, api);

@@ -1,7 +1,7 @@
 import type { DesiredProcess, HealthCheck } from "../diego/diego.js";
 import { systemPath } from "../staging/environment.js";
 import { openPorts } from "./process-ports.js";
-import type { App, Destination, Droplet, Process, Route } from "./records.js";
+import type { App, Destination, Domain, Droplet, Process, Route } from "./records.js";
 import { protocolOf, type Store } from "./store.js";
 
 /** The LRP's process guid: process guid, "-", version. */
@@ -58,13 +58,13 @@ function routesJson(store: Store, mapped: readonly Mapped[]): Readonly<Record<st
   return {
     "cf-router": kinds
       .filter((kind) => !kind.domain.internal && !isTcp(kind))
-      .map(({ route, destination }) => ({
+      .map(({ route, destination, domain }) => ({
         hostnames: [store.urlOf(route)],
         port: destination.port,
         route_service_url: store.bindingsOfRoute(route.guid)[0]?.routeServiceUrl ?? null,
         isolation_segment: null,
         protocol: destination.protocol,
-        ...(Object.keys(route.options).length > 0 ? { options: route.options } : {}),
+        ...optionsOf(store, route, domain),
       })),
     "internal-router": kinds
       .filter((kind) => kind.domain.internal)
@@ -75,6 +75,17 @@ function routesJson(store: Store, mapped: readonly Mapped[]): Readonly<Record<st
       container_port: destination.port,
     })),
   };
+}
+
+/** Those of the route; and its policies, which clients of the API do not see there. */
+function optionsOf(store: Store, route: Route, domain: Domain): object {
+  const sources = store.policiesOfRoute(route.guid).map(({ source }) => source);
+  const options = {
+    ...route.options,
+    ...(domain.routePoliciesScope !== null && { route_policy_scope: domain.routePoliciesScope }),
+    ...(domain.routePoliciesScope !== null && sources.length > 0 && { route_policy_sources: sources.join(",") }),
+  };
+  return Object.keys(options).length > 0 ? { options } : {};
 }
 
 /**

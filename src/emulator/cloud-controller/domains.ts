@@ -28,6 +28,8 @@ const createSchema = z
     internal: z.boolean("must be a boolean").nullish(),
     router_group: z.strictObject({ guid: z.string("guid must be a string") }, "must be an object").nullish(),
     relationships: z.strictObject({ organization: relationship("organization").optional() }).optional(),
+    enforce_route_policies: z.boolean("must be a boolean").nullish(),
+    route_policies_scope: z.enum(["any", "org", "space"], "must be one of 'any', 'org', 'space'").nullish(),
     metadata: metadataField,
   })
   .refine((body) => !(body.internal === true && body.relationships !== undefined), {
@@ -38,6 +40,17 @@ const createSchema = z
   })
   .refine((body) => !(body.relationships !== undefined && body.router_group), {
     error: "Domains scoped to an organization cannot be associated to a router group.",
+  })
+  .refine((body) => !(body.internal === true && body.enforce_route_policies === true), {
+    error: "Internal domains cannot have route policy enforcement. Internal routes bypass GoRouter.",
+  })
+  .refine((body) => !(body.router_group && body.enforce_route_policies === true), {
+    error:
+      "Domains with a router group cannot have route policy enforcement. TCP routes do not support mTLS policy enforcement.",
+  })
+  .refine((body) => !(body.enforce_route_policies === true && !body.route_policies_scope), {
+    path: ["route_policies_scope"],
+    error: "is required when enforce_route_policies is true",
   });
 
 export interface NewDomain {
@@ -45,6 +58,8 @@ export interface NewDomain {
   readonly internal?: boolean;
   readonly routerGroupGuid?: string;
   readonly organizationGuid?: string;
+  /** Left out: it enforces no route policies. */
+  readonly routePoliciesScope?: Domain["routePoliciesScope"];
 }
 
 export function serveDomains(server: FastifyInstance, api: Api): void {
@@ -74,6 +89,7 @@ export function serveDomains(server: FastifyInstance, api: Api): void {
       internal: body.internal ?? false,
       ...(body.router_group ? { routerGroupGuid: body.router_group.guid } : {}),
       ...(organization === undefined ? {} : { organizationGuid: organization.data.guid }),
+      routePoliciesScope: body.enforce_route_policies === true ? (body.route_policies_scope ?? null) : null,
     });
     domain.metadata = mergeMetadata(domain.metadata, body.metadata);
     return reply.status(201).send(presentDomain(api, domain));
@@ -155,6 +171,7 @@ export function createDomain(api: Api, fields: NewDomain): Domain {
     internal: fields.internal ?? false,
     routerGroupGuid,
     organizationGuid,
+    routePoliciesScope: fields.routePoliciesScope ?? null,
   });
 }
 

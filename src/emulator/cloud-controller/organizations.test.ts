@@ -102,7 +102,7 @@ describe("organizations, spaces and domains", () => {
   it("say where all is, without a token", async () => {
     const { apiUrl, uaaUrl } = cf.foundation;
     const root = (await (await fetch(apiUrl)).json()) as Shown;
-    expect(root.links.cloud_controller_v3).toEqual({ href: `${apiUrl}/v3`, meta: { version: "3.219.0" } });
+    expect(root.links.cloud_controller_v3).toEqual({ href: `${apiUrl}/v3`, meta: { version: "3.225.0" } });
     expect([root.links.login.href, root.links.uaa.href]).toEqual([uaaUrl, uaaUrl]);
     expect((await fetch(`${apiUrl}/v3/info`)).status).toBe(200);
     expect(await cf.refusal("GET", "/v3/unheard")).toBe("404 CF-NotFound: Unknown request");

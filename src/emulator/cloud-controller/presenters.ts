@@ -56,13 +56,14 @@ function spacesOf(api: Api, items: readonly { readonly spaceGuid: string }[]): r
 
 export function presentDomain(api: Api, domain: Domain): object {
   const path = `/v3/domains/${domain.guid}`;
-  const { organizationGuid, routerGroupGuid } = domain;
+  const { organizationGuid, routePoliciesScope, routerGroupGuid } = domain;
   return {
     ...presentTimes(domain),
     name: domain.name,
     internal: domain.internal,
     router_group: routerGroupGuid === null ? null : { guid: routerGroupGuid },
     supported_protocols: [protocolOf(domain)],
+    ...(routePoliciesScope !== null && { enforce_route_policies: true, route_policies_scope: routePoliciesScope }),
     relationships: { organization: toOne(organizationGuid), shared_organizations: { data: [] } },
     metadata: domain.metadata,
     links: {

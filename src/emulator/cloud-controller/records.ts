@@ -29,6 +29,8 @@ export interface Domain extends Resource {
   readonly routerGroupGuid: string | null;
   /** The owner of a private domain; null for shared ones. */
   readonly organizationGuid: string | null;
+  /** Who may call its routes at most, where it enforces route policies; null: anybody may. */
+  readonly routePoliciesScope: "any" | "org" | "space" | null;
 }
 
 export type RouteOptions = Readonly<Record<string, string>>;
@@ -61,6 +63,12 @@ export interface RouteBinding extends Resource {
   readonly serviceInstanceGuid: string;
   /** The instance's. */
   routeServiceUrl: string;
+}
+
+/** A caller whom a route of a domain that enforces route policies takes: "cf:any", "cf:app:GUID", "cf:space:GUID", "cf:org:GUID". */
+export interface RoutePolicy extends Resource {
+  readonly routeGuid: string;
+  readonly source: string;
 }
 
 export type DestinationProtocol = "http1" | "http2" | "tcp";

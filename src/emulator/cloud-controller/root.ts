@@ -1,8 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { type Api, link } from "./api.js";
 
-/** Knows per-route options (3.183.0), canaries (3.189.0), instances in the list of processes (3.211.0); no route policies (3.224.0). */
-const API_VERSION = "3.219.0";
+/** Knows per-route options (3.183.0), canaries (3.189.0), instances in the list of processes (3.211.0) and route policies (3.225.0). */
+const API_VERSION = "3.225.0";
 
 const COLLECTIONS = [
   "apps",
@@ -15,6 +15,7 @@ const COLLECTIONS = [
   "organizations",
   "processes",
   "roles",
+  "route_policies",
   "routes",
   "spaces",
 ];

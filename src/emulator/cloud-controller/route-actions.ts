@@ -8,6 +8,7 @@ import type { Domain, Route, RouteOptions, Space } from "./records.js";
 import { deleteBinding } from "./route-binding-actions.js";
 import { mergeRouteOptions } from "./route-options.js";
 import { isUsableBy, protocolOf } from "./store.js";
+import { tellDiego } from "./tell-diego.js";
 
 export interface NewRoute {
   readonly spaceGuid: string;
@@ -81,16 +82,14 @@ export function createRoute(api: Api, caller: Caller, fields: NewRoute): Route {
 export async function changeRouteOptions(api: Api, route: Route, change: unknown): Promise<void> {
   route.options = optionsOf(api, route.options, change);
   route.updatedAt = now(api);
-  for (const destination of api.store.destinationsOfRoute(route.guid)) {
-    const process = api.store.process(destination.appGuid, destination.processType);
-    if (process !== undefined) await api.launcher.refresh(process);
-  }
+  await tellDiego(api, route.guid);
 }
 
 export async function deleteRoute(api: Api, caller: Caller, route: Route): Promise<void> {
   recordRouteEvent(api, caller, "audit.route.delete-request", route, { request: { recursive: true } });
   await changeDestinations(api, caller, route, { remove: api.store.destinationsOfRoute(route.guid), add: [] });
   for (const binding of api.store.bindingsOfRoute(route.guid)) await deleteBinding(api, caller, binding);
+  for (const policy of api.store.policiesOfRoute(route.guid)) api.store.routePolicies.delete(policy);
   api.store.routes.delete(route);
 }
 

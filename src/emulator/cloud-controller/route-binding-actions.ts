@@ -2,6 +2,7 @@ import { type Api, type Caller, newResource, now } from "./api.js";
 import { recordRouteBindingEvent } from "./audit-events.js";
 import { unprocessable } from "./errors.js";
 import type { Route, RouteBinding, ServiceInstance } from "./records.js";
+import { tellDiego } from "./tell-diego.js";
 
 /**
  * Throws   422 in Cloud Controller's words.
@@ -54,13 +55,5 @@ export async function useNewUrl(api: Api, instance: ServiceInstance, url: string
     binding.routeServiceUrl = url ?? "";
     binding.updatedAt = now(api);
     await tellDiego(api, binding.routeGuid);
-  }
-}
-
-/** The route's own updated_at stays, as Cloud Controller's does. */
-async function tellDiego({ store, launcher }: Api, routeGuid: string): Promise<void> {
-  for (const { appGuid, processType } of store.destinationsOfRoute(routeGuid)) {
-    const process = store.process(appGuid, processType);
-    if (process !== undefined) await launcher.refresh(process);
   }
 }

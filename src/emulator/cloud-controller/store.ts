@@ -15,6 +15,7 @@ import type {
   Role,
   Route,
   RouteBinding,
+  RoutePolicy,
   ServiceInstance,
   Space,
 } from "./records.js";
@@ -37,6 +38,7 @@ export class Store {
   readonly destinations = new Collection<Destination>();
   readonly serviceInstances = new Collection<ServiceInstance>();
   readonly routeBindings = new Collection<RouteBinding>();
+  readonly routePolicies = new Collection<RoutePolicy>();
   readonly apps = new Collection<App>();
   readonly processes = new Collection<Process>();
   readonly packages = new Collection<Package>();
@@ -60,6 +62,7 @@ export class Store {
   readonly destinationsOfApp = this.destinations.indexBy((destination) => destination.appGuid);
   readonly instancesOfSpace = this.serviceInstances.indexBy((instance) => instance.spaceGuid);
   readonly bindingsOfRoute = this.routeBindings.indexBy((binding) => binding.routeGuid);
+  readonly policiesOfRoute = this.routePolicies.indexBy((policy) => policy.routeGuid);
   readonly bindingsOfInstance = this.routeBindings.indexBy((binding) => binding.serviceInstanceGuid);
   readonly appsOfSpace = this.apps.indexBy((app) => app.spaceGuid);
   readonly processesOfApp = this.processes.indexBy((process) => process.appGuid);

@@ -16,6 +16,7 @@ import type {
   Role,
   Route,
   RouteBinding,
+  RoutePolicy,
   ServiceInstance,
   Space,
 } from "../cloud-controller/records.js";
@@ -45,6 +46,8 @@ const domain: z.ZodType<Domain> = z.object({
   internal: z.boolean(),
   routerGroupGuid: z.string().nullable(),
   organizationGuid: z.string().nullable(),
+  // States of before have none.
+  routePoliciesScope: z.enum(["any", "org", "space"]).nullable().default(null),
 });
 const route: z.ZodType<Route> = z.object({
   ...resource,
@@ -70,6 +73,7 @@ const routeBinding: z.ZodType<RouteBinding> = z.object({
   serviceInstanceGuid: z.string(),
   routeServiceUrl: z.string(),
 });
+const routePolicy: z.ZodType<RoutePolicy> = z.object({ ...resource, routeGuid: z.string(), source: z.string() });
 const destination: z.ZodType<Destination> = z.object({
   guid: z.string(),
   createdAt: z.number(),
@@ -191,6 +195,7 @@ const stateSchema = z.strictObject({
   // States of before have none.
   serviceInstances: z.array(serviceInstance).default([]),
   routeBindings: z.array(routeBinding).default([]),
+  routePolicies: z.array(routePolicy).default([]),
   apps: z.array(app),
   processes: z.array(process),
   packages: z.array(packageRecord),
@@ -225,6 +230,7 @@ const REFERENCES: readonly (readonly [from: Collections, field: string, to: Coll
   ["serviceInstances", "spaceGuid", "spaces"],
   ["routeBindings", "routeGuid", "routes"],
   ["routeBindings", "serviceInstanceGuid", "serviceInstances"],
+  ["routePolicies", "routeGuid", "routes"],
   ["apps", "spaceGuid", "spaces"],
   ["apps", "dropletGuid", "droplets"],
   ["processes", "appGuid", "apps"],
@@ -255,6 +261,7 @@ export function captureState(store: Store, networkPolicies: Policies): Foundatio
     destinations: [...store.destinations.all()],
     serviceInstances: [...store.serviceInstances.all()],
     routeBindings: [...store.routeBindings.all()],
+    routePolicies: [...store.routePolicies.all()],
     apps: [...store.apps.all()],
     processes: [...store.processes.all()],
     packages: [...store.packages.all()],
@@ -278,6 +285,7 @@ export function restoreState(saved: FoundationState, store: Store, networkPolici
   for (const one of state.destinations) store.destinations.add(one);
   for (const one of state.serviceInstances) store.serviceInstances.add(one);
   for (const one of state.routeBindings) store.routeBindings.add(one);
+  for (const one of state.routePolicies) store.routePolicies.add(one);
   for (const one of state.apps) store.apps.add(one);
   for (const one of state.processes) store.processes.add(one);
   for (const one of state.packages) store.packages.add(settledPackage(one));

@@ -115,11 +115,19 @@ describe("a foundation with a data directory", () => {
     await cf.post("/v3/roles", { ...role, relationships: { ...role.relationships, organization } });
     const policy = { source: { id: shop }, destination: { id: cart, protocol: "tcp", ports: { start: 1, end: 2 } } };
     await cf.post("/networking/v1/external/policies", { policies: [policy] });
+    const identity = { name: "apps.identity", enforce_route_policies: true, route_policies_scope: "space" };
+    const domain = { data: { guid: (await cf.post("/v3/domains", identity)).guid } };
+    const space = { data: { guid: cf.spaceGuid } };
+    const policed = await cf.post("/v3/routes", { host: "policed", relationships: { space, domain } });
+    await cf.post("/v3/route_policies", {
+      source: `cf:app:${cart}`,
+      relationships: { route: { data: { guid: policed.guid } } },
+    });
     cf.clock.forward(60);
 
     const paths = [
       ...["organizations", "spaces", "domains", "routes", "apps", "processes", "roles"].map((kind) => `/v3/${kind}`),
-      ...["/v3/feature_flags", "/v3/audit_events", "/v3/droplets", `/v3/apps/${shop}/env`],
+      ...["/v3/feature_flags", "/v3/route_policies", "/v3/audit_events", "/v3/droplets", `/v3/apps/${shop}/env`],
       ...[`/v3/routes/${guid}/destinations`, "/networking/v1/external/policies", "/networking/v1/external/tags"],
     ];
     const look = (foundation: EmulatedFoundation) => Promise.all(paths.map((path) => foundation.call("GET", path)));

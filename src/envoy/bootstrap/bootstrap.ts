@@ -17,6 +17,8 @@ import { collectorCluster } from "./tracing.js";
  */
 const statsOfRoutes = (clusterStatName: string) => [`cluster.${clusterStatName}.`, "http.router.rds.", "vhost."];
 
+const MAX_REGEX_SIZE = 4_000_000_000;
+
 export function bootstrap(options: BootstrapOptions): string {
   return `${JSON.stringify(bootstrapJson(options), undefined, 2)}\n`;
 }
@@ -31,6 +33,10 @@ function bootstrapJson(options: BootstrapOptions) {
       },
     },
     deferred_stat_options: { enable_deferred_creation_stats: true },
+    // Envoy's own limit, 100, is less than a few guids take in a regular expression; RE2 takes time by the length of texts alone.
+    layered_runtime: {
+      layers: [{ name: "cf-mesh", static_layer: { "re2.max_program_size.error_level": MAX_REGEX_SIZE } }],
+    },
     dynamic_resources: {
       // Clusters come on demand. This is for those that the agent sends unasked: before routes that change over to them.
       cds_config: ADS,

@@ -2,6 +2,7 @@
 import { accessLog } from "./access-log.js";
 import { clientCertRuleFilters } from "./client-cert-rules.js";
 import type { Entrance } from "./entrance.js";
+import { misdirectedFilter } from "./client-domains.js";
 import { clientCertFilters, forwardedClientCert } from "./forwarded-client-cert.js";
 import { forwardedProtoFilters, trustedHops } from "./forwarded-proto.js";
 import { earlyHeaderMutation, responseHeaderFilter, traceFilters, upstreamHeaderMutation } from "./headers.js";
@@ -22,8 +23,14 @@ const IGNORED_UPGRADES = [
 
 export function connectionManager(options: BootstrapOptions, entrance: Entrance) {
   const { search, instances, headers, http } = options;
-  const { clients } = entrance;
+  const { clients, domain } = entrance;
+  const marks = domain && options.tls?.marks;
+  const callerHeader = marks?.callerHeader;
   const signed = signedRequests(options.routeServices);
+  // A domain says for itself what becomes of certificates, of requests from route services as well.
+  const clientCert = domain
+    ? { mode: domain.forwardedClientCert, signed: undefined, format: domain.xfccFormat }
+    : { mode: headers.forwardedClientCert, signed, format: "raw" as const };
   return {
     stat_prefix: "router",
     access_log: accessLog(options.accessLog),
@@ -32,7 +39,7 @@ export function connectionManager(options: BootstrapOptions, entrance: Entrance)
     xff_num_trusted_hops: trustedHops(headers.forwardedProto, signed),
     server_header_transformation: "PASS_THROUGH",
     generate_request_id: false,
-    ...forwardedClientCert(headers.forwardedClientCert, entrance, signed),
+    ...forwardedClientCert(clientCert.mode, entrance.isTls, clientCert.signed),
     // Idle connections end as on Gorouter; streams that are in use (WebSocket) do not.
     common_http_protocol_options: {
       idle_timeout: milliseconds(http.idleTimeoutMs),
@@ -48,7 +55,7 @@ export function connectionManager(options: BootstrapOptions, entrance: Entrance)
     upgrade_configs: http.upgradeTypes.map((upgrade_type) => ({ upgrade_type })),
     // The app says whether it wants the body.
     proxy_100_continue: true,
-    early_header_mutation_extensions: [earlyHeaderMutation(headers)],
+    early_header_mutation_extensions: [earlyHeaderMutation(headers, callerHeader)],
     scoped_routes: {
       name: "cf-mesh",
       // The host without its port.
@@ -63,8 +70,8 @@ export function connectionManager(options: BootstrapOptions, entrance: Entrance)
       responseHeaderFilter(headers),
       ...traceFilters(headers),
       ...healthCheckFilters(http.healthCheckUserAgent),
-      ...clientCertRuleFilters(clients?.rules ?? []),
-      ...clientCertFilters(headers.forwardedClientCert, clients !== undefined, signed),
+      ...(marks ? [misdirectedFilter(marks, domain)] : clientCertRuleFilters(clients?.rules ?? [])),
+      ...(clients || domain ? clientCertFilters(clientCert) : []),
       ...forwardedProtoFilters(headers.forwardedProto, entrance, signed),
       ...traceHeaderFilters(options.traceHeaders),
       searchFilter(search),
@@ -77,7 +84,7 @@ export function connectionManager(options: BootstrapOptions, entrance: Entrance)
           "@type": type("extensions.filters.http.router.v3.Router"),
           suppress_envoy_headers: true,
           upstream_http_filters: [
-            upstreamHeaderMutation(headers, signed),
+            upstreamHeaderMutation(headers, signed, callerHeader),
             {
               name: "envoy.filters.http.upstream_codec",
               typed_config: { "@type": type("extensions.filters.http.upstream_codec.v3.UpstreamCodec") },

@@ -1,5 +1,6 @@
 /** HTTPS from clients. */
 import type { ClientCertRule } from "./client-cert-rules.js";
+import type { ClientDomain, DomainMarks } from "./client-domains.js";
 import { type } from "./json.js";
 import { type SecretFile, secretReference } from "./secrets.js";
 
@@ -16,6 +17,9 @@ export interface DownstreamTls {
   readonly http2: boolean;
   /** undefined: none is asked for. */
   readonly clientCertificates: ClientCertificates | undefined;
+  /** Whose clients must show certificates of CAs of their own. */
+  readonly domains: readonly ClientDomain[];
+  readonly marks: DomainMarks;
 }
 
 export interface ClientCertificates {
@@ -31,13 +35,17 @@ const VERSIONS: Readonly<Record<Version, string>> = {
   "1.3": "TLSv1_3",
 };
 
-export function downstreamTlsSocket(tls: DownstreamTls) {
-  const { certificates, minVersion, maxVersion, cipherSuites, http2, clientCertificates } = tls;
+/** @param clients  whose certificates are asked for; undefined: nobody's */
+export function downstreamTlsSocket(
+  tls: DownstreamTls,
+  clients: Pick<ClientCertificates, "areRequired" | "ca"> | undefined,
+) {
+  const { certificates, minVersion, maxVersion, cipherSuites, http2 } = tls;
   return {
     name: "envoy.transport_sockets.tls",
     typed_config: {
       "@type": type("extensions.transport_sockets.tls.v3.DownstreamTlsContext"),
-      require_client_certificate: clientCertificates?.areRequired ?? false,
+      require_client_certificate: clients?.areRequired ?? false,
       common_tls_context: {
         tls_params: {
           tls_minimum_protocol_version: VERSIONS[minVersion],
@@ -46,7 +54,7 @@ export function downstreamTlsSocket(tls: DownstreamTls) {
         },
         alpn_protocols: [...(http2 ? ["h2"] : []), "http/1.1"],
         tls_certificate_sds_secret_configs: certificates.map(secretReference),
-        ...(clientCertificates && { validation_context_sds_secret_config: secretReference(clientCertificates.ca) }),
+        ...(clients && { validation_context_sds_secret_config: secretReference(clients.ca) }),
       },
     },
   };

@@ -27,8 +27,12 @@ export interface HeaderOptions {
 
 export const REQUEST_ID = "x-vcap-request-id";
 
-/** Before anything else sees the request: the scope's key, its id, and when it came. */
-export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
+/**
+ * Before anything else sees the request: the scope's key, its id, and when it came.
+ *
+ * @param callerHeader  on connections whose clients show a certificate for their domain, what tells routes its subject
+ */
+export function earlyHeaderMutation({ scopeHeader }: HeaderOptions, callerHeader?: string) {
   return {
     name: "envoy.http.early_header_mutation.header_mutation",
     typed_config: {
@@ -38,14 +42,23 @@ export function earlyHeaderMutation({ scopeHeader }: HeaderOptions) {
         append(scopeHeader, "%REQ(:authority)%"),
         append(REQUEST_ID, "%UNIQUE_ID%"),
         append("x-request-start", "%START_TIME(%s%3f)%", "ADD_IF_ABSENT"),
+        // First away with what a client says: an empty subject changes nothing.
+        ...(callerHeader === undefined
+          ? []
+          : [remove(callerHeader), append(callerHeader, "%DOWNSTREAM_PEER_SUBJECT%")]),
       ],
     },
   };
 }
 
 /** For each attempt, when its endpoint is known. */
-export function upstreamHeaderMutation(options: HeaderOptions, signed: Predicate | undefined) {
-  const { scopeHeader, innerHeaders, identityNamespace, defaultInstanceIndex, forwardedProto } = options;
+export function upstreamHeaderMutation(
+  options: HeaderOptions,
+  signed: Predicate | undefined,
+  callerHeader: string | undefined,
+) {
+  const { scopeHeader, identityNamespace, defaultInstanceIndex, forwardedProto } = options;
+  const innerHeaders = [...options.innerHeaders, ...(callerHeader === undefined ? [] : [callerHeader])];
   const identity = (field: string) => `%UPSTREAM_METADATA(${identityNamespace}:${field})%`;
   const request_mutations = [
     ...[scopeHeader, ...innerHeaders, "x-envoy-external-address", "x-envoy-internal"].map(remove),

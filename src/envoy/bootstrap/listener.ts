@@ -1,4 +1,5 @@
 /** Where requests come in. */
+import { type ClientDomain, connectionMark } from "./client-domains.js";
 import { connectionManager } from "./connection-manager.js";
 import { type DownstreamTls, downstreamTlsSocket } from "./downstream-tls.js";
 import { type } from "./json.js";
@@ -14,7 +15,7 @@ export function listeners(options: BootstrapOptions) {
     ...(listenPort === undefined ? [] : [listener("http", listenPort, options)]),
     ...(tls ? [listener("https", tls.port, options, tls)] : []),
     ...routeServiceListeners(options, () =>
-      connectionManager(ownRequests(options), { isTls: false, clients: undefined }),
+      connectionManager(ownRequests(options), { isTls: false, clients: undefined, domain: undefined }),
     ),
   ];
 }
@@ -30,37 +31,64 @@ function listener(name: string, port: number, options: BootstrapOptions, tls?: D
     address: { socket_address: { address: options.listenAddress, port_value: port } },
     // A second Envoy on a taken port must fail, not share its connections.
     enable_reuse_port: false,
-    ...(options.takesProxyProtocol && proxyProtocol()),
+    ...listenerFilters(options.takesProxyProtocol, tls),
     filter_chains: [
-      {
-        ...(tls && { transport_socket: downstreamTlsSocket(tls) }),
-        filters: [
-          {
-            name: "envoy.filters.network.http_connection_manager",
-            typed_config: {
-              "@type": type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-              ...connectionManager(options, { isTls: tls !== undefined, clients: tls?.clientCertificates }),
-            },
-          },
-        ],
-      },
+      ...(tls?.domains ?? []).map((domain) => ({
+        filter_chain_match: { server_names: [domain.name] },
+        ...chain(options, tls, domain),
+      })),
+      chain(options, tls),
     ],
   };
 }
 
-/** Connections may begin with it, or not. */
-function proxyProtocol() {
+function chain(options: BootstrapOptions, tls?: DownstreamTls, domain?: ClientDomain) {
+  const clients = tls?.clientCertificates;
   return {
-    listener_filters_timeout: PROXY_HEADER_TIMEOUT,
-    continue_on_listener_filters_timeout: true,
-    listener_filters: [
+    ...(tls && {
+      transport_socket: downstreamTlsSocket(tls, domain ? { ca: domain.ca, areRequired: true } : clients),
+    }),
+    filters: [
+      ...(tls && domain ? [connectionMark(tls.marks, domain)] : []),
       {
-        name: "envoy.filters.listener.proxy_protocol",
+        name: "envoy.filters.network.http_connection_manager",
         typed_config: {
-          "@type": type("extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"),
-          allow_requests_without_proxy_protocol: true,
+          "@type": type("extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+          ...connectionManager(options, { isTls: tls !== undefined, clients: domain ? undefined : clients, domain }),
         },
       },
     ],
   };
 }
+
+/** What looks at a connection before its requests: for a PROXY header, which may be there or not, and for its domain. */
+function listenerFilters(takesProxyProtocol: boolean, tls: DownstreamTls | undefined) {
+  const readsDomain = tls !== undefined && tls.domains.length > 0;
+  return {
+    listener_filters: [
+      ...(takesProxyProtocol ? [PROXY_PROTOCOL] : []),
+      ...(readsDomain
+        ? [
+            {
+              name: "envoy.filters.listener.tls_inspector",
+              typed_config: { "@type": type("extensions.filters.listener.tls_inspector.v3.TlsInspector") },
+            },
+          ]
+        : []),
+    ],
+    // Clients of TLS speak first; one that is slow must not be taken for one that asks for no domain.
+    ...(takesProxyProtocol &&
+      !readsDomain && {
+        listener_filters_timeout: PROXY_HEADER_TIMEOUT,
+        continue_on_listener_filters_timeout: true,
+      }),
+  };
+}
+
+const PROXY_PROTOCOL = {
+  name: "envoy.filters.listener.proxy_protocol",
+  typed_config: {
+    "@type": type("extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"),
+    allow_requests_without_proxy_protocol: true,
+  },
+};

@@ -14,7 +14,7 @@ export interface LocalReplyOptions {
 const UNKNOWN_ROUTE = "Requested route ('%REQ(:authority)%') does not exist.";
 
 /** What filters, routes and the agent answer: with these statuses, X-Cf-RouterError, and the message as their body. */
-const REFUSALS = [400, 403, 500, 502, 503, 504].map((status) => ({
+const REFUSALS = [400, 403, 421, 500, 502, 503, 504].map((status) => ({
   when: expression(
     `response.code == ${status} && response.code_details in ['lua_response', 'direct_response', 'ext_authz_denied']`,
   ),

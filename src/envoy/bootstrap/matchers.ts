@@ -6,12 +6,14 @@ export type HeaderValue =
   | { readonly contains: string; readonly ignore_case?: boolean }
   | { readonly prefix: string; readonly ignore_case?: boolean }
   | { readonly exact: string }
+  | { readonly safe_regex: { readonly google_re2: object; readonly regex: string } }
   | "any";
 
 export const requestHeader = (name: string, value: HeaderValue) => header("HttpRequestHeaderMatchInput", name, value);
 export const responseHeader = (name: string, value: HeaderValue) => header("HttpResponseHeaderMatchInput", name, value);
 
-export type Predicate = ReturnType<typeof header>;
+type HeaderPredicate = ReturnType<typeof header>;
+export type Predicate = HeaderPredicate | { readonly not_matcher: HeaderPredicate };
 
 type Predicates = readonly [Predicate, ...Predicate[]];
 

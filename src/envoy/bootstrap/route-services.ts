@@ -34,6 +34,8 @@ export interface RouteServiceOptions {
     readonly outbound: string;
     readonly returning: string;
     readonly returningByTls: string;
+    /** By a connection of a domain with clients of its own. */
+    readonly returningByDomain: string;
   };
   /** In the request's metadata, by the agent: the service is an app of this router. */
   readonly internalMark: { readonly filter: string; readonly key: string };
@@ -72,14 +74,14 @@ export function signedRequests(options: RouteServiceOptions | undefined) {
  */
 export function returnFilters(
   options: RouteServiceOptions | undefined,
-  { isTls, clients }: Entrance,
+  { isTls, clients, domain }: Entrance,
   clientCert: ForwardedClientCert,
 ) {
   const isSigned = signedRequests(options);
   if (!options || !isSigned) return [];
-  const { returning, returningByTls } = options.direction;
+  const { returning, returningByTls, returningByDomain } = options.direction;
   const returned = {
-    ...check(options, isTls ? returningByTls : returning),
+    ...check(options, domain ? returningByDomain : isTls ? returningByTls : returning),
     include_peer_certificate: clients !== undefined && clientCert !== "always_forward",
   };
   const { name, typed_config } = onDemandFilter("cf-mesh.route-service-on-demand");

@@ -2,7 +2,7 @@
 import { encodeRoute } from "../../entries/entries.js";
 import type { AppFacts, Directory } from "./directory.js";
 import { givingWay } from "./giving-way.js";
-import { type FetchList, readApps, readSpaces, takeDomains } from "./lookups.js";
+import { type FetchList, readApps, readRoutePolicies, readSpaces, takeDomains } from "./lookups.js";
 import type { Refusals } from "./refusals.js";
 import { type CcRoute, check, guidOf, type Page, RouteSchema } from "./resources.js";
 import { appGuidsOf, routeEntry } from "./route-entry.js";
@@ -46,6 +46,7 @@ export async function buildRoutes(page: Page, context: BuildContext, options: Bu
     else refused.push(guidOf(resource));
   }
   await learnApps(routes, context, options);
+  await learnPolicies(routes, context);
   await learnSpaces(routes, context);
   const built: BuiltRoute[] = [];
   for await (const route of givingWay(routes)) {
@@ -80,11 +81,34 @@ async function learnApps(
   if (unknown.size > 0) learn(await readApps(fetch, unknown, refusals));
 }
 
+/** Of routes whose domain enforces them alone: a Cloud Controller without such domains may have no policies at all. */
+async function learnPolicies(routes: readonly CcRoute[], { fetch, refusals, directory }: BuildContext): Promise<void> {
+  const unknown = routes
+    .filter((route) => isPoliced(route, directory) && !directory.policies.has(route.guid))
+    .map(({ guid }) => guid);
+  if (unknown.length === 0) return;
+  directory.policies.replace(unknown, await readRoutePolicies(fetch, unknown, refusals));
+  for (const guid of unknown) {
+    for (const problem of directory.policies.sourcesOf(guid).problems) {
+      refusals.note("route", guid, `route policies: ${problem}`);
+    }
+  }
+}
+
+function isPoliced({ relationships }: CcRoute, { domains }: Directory): boolean {
+  return (domains.get(relationships.domain.data.guid)?.routePolicyScope ?? "") !== "";
+}
+
 async function learnSpaces(routes: readonly CcRoute[], { fetch, refusals, directory }: BuildContext): Promise<void> {
   const unknown = new Set<string>();
-  for (const { relationships } of routes) {
-    const { guid } = relationships.space.data;
-    if (!directory.spaces.has(guid)) unknown.add(guid);
+  const want = (guid: string) => {
+    if (guid !== "" && !directory.spaces.has(guid)) unknown.add(guid);
+  };
+  for (const route of routes) {
+    want(route.relationships.space.data.guid);
+    // A scope compares callers with the app's own space.
+    if (!isPoliced(route, directory)) continue;
+    for (const { app } of route.destinations) want(directory.apps.get(app.guid)?.spaceGuid ?? "");
   }
   for (const [guid, facts] of await readSpaces(fetch, unknown, refusals)) directory.spaces.set(guid, facts);
 }

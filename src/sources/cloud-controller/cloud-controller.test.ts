@@ -346,6 +346,38 @@ describe("a change through the API is in the log by the next reads", () => {
     expect(reader.routes.get(before.guid)?.routeServiceUrl).toBe("https://two.example.test");
   });
 
+  it("route policies that come and go, of the routes of domains that enforce them", async () => {
+    const domain = await cf.post("/v3/domains", {
+      ...{ name: "apps.identity", enforce_route_policies: true, route_policies_scope: "space" },
+    });
+    const policed = (host: string) =>
+      cf.post("/v3/routes", {
+        host,
+        relationships: { space: { data: { guid: cf.spaceGuid } }, domain: { data: { guid: domain.guid } } },
+      });
+    const add = (route: Shown, source: string) =>
+      cf.post("/v3/route_policies", { source, relationships: { route: { data: { guid: route.guid } } } });
+    const [before, shop, plain] = [await policed("before"), await policed("shop"), await cf.route("plain")];
+    const blue = await cf.app("blue");
+    await map(before, destination(blue));
+    const early = await add(before, "cf:app:a1");
+    await following(options);
+    const becomes = (route: Shown, ...sources: string[]) =>
+      reader.route(route.guid, (entry) => entry.options?.routePolicySources.join() === sources.join());
+    const known = await becomes(before, "cf:app:a1");
+    const organization = (await cf.get(`/v3/spaces/${cf.spaceGuid}`)).relationships.organization.data.guid;
+    expect(known.options).toMatchObject({ routePolicyScope: "space" });
+    expect(known.destinations).toMatchObject([{ spaceGuid: cf.spaceGuid, organizationGuid: organization }]);
+    expect((await becomes(shop)).options).toMatchObject({ routePolicyScope: "space" });
+    const [first] = [await add(shop, "cf:space:b2"), await add(shop, "cf:app:c3")];
+    await becomes(shop, "cf:app:c3", "cf:space:b2");
+    await remove(`/v3/route_policies/${first.guid}`);
+    await becomes(shop, "cf:app:c3");
+    await remove(`/v3/route_policies/${early.guid}`);
+    await becomes(before);
+    expect((await reader.route(plain.guid)).options).toBeUndefined();
+  });
+
   it("an app that is new", async () => {
     const shop = await cf.route("shop");
     await following(options);

@@ -1,5 +1,6 @@
-/** What routes are joined with, held in as few words as the joins need: domains, apps with their processes, spaces, bindings. */
+/** What routes are joined with, held in as few words as the joins need: domains, apps with their processes, spaces, bindings, policies. */
 import { RouteBindings } from "./route-bindings.js";
+import { RoutePolicies } from "./route-policies.js";
 
 export interface DomainFacts {
   /** Lower case. */
@@ -7,7 +8,7 @@ export interface DomainFacts {
   readonly internal: boolean;
   /** "tcp" for domains of TCP routers. */
   readonly protocol: "http" | "tcp";
-  /** "" where the domain enforces no route policies. */
+  /** "" where the domain enforces no route policies. It may be one that is not known. */
   readonly routePolicyScope: string;
 }
 
@@ -18,12 +19,15 @@ export interface ProcessReference {
 
 export interface AppFacts {
   readonly name: string;
+  /** "" where it is not known. */
+  readonly spaceGuid: string;
   /** In the order of their guids. Two of one type stand side by side during a rolling deployment. */
   readonly processes: readonly ProcessReference[];
 }
 
 export interface SpaceFacts {
   readonly name: string;
+  readonly organizationGuid: string;
   readonly organizationName: string;
 }
 
@@ -32,16 +36,22 @@ export class Directory {
   readonly apps = new Map<string, AppFacts>();
   readonly spaces = new Map<string, SpaceFacts>();
   readonly bindings = new RouteBindings();
+  readonly policies = new RoutePolicies();
+  readonly #spaceGuids = new Map<string, string>();
 
   /** Adds a process to what is known of its app, known by name yet or not. */
   addProcess(appGuid: string, process: ProcessReference): void {
-    const { name = "", processes = [] } = this.apps.get(appGuid) ?? {};
+    const { name = "", spaceGuid = "", processes = [] } = this.apps.get(appGuid) ?? {};
     if (processes.some(({ guid }) => guid === process.guid)) return;
-    this.apps.set(appGuid, { name, processes: [...processes, process].sort(byGuid) });
+    this.apps.set(appGuid, { name, spaceGuid, processes: [...processes, process].sort(byGuid) });
   }
 
-  nameApp(appGuid: string, name: string): void {
-    this.apps.set(appGuid, { name, processes: this.apps.get(appGuid)?.processes ?? [] });
+  nameApp(appGuid: string, name: string, spaceGuid: string): void {
+    this.apps.set(appGuid, {
+      name,
+      spaceGuid: this.#shared(spaceGuid),
+      processes: this.apps.get(appGuid)?.processes ?? [],
+    });
   }
 
   /** undefined: the app is gone. */
@@ -66,6 +76,13 @@ export class Directory {
     return found;
   }
 
+  /** One string for each space instead of one for each of its apps. */
+  #shared(spaceGuid: string): string {
+    const known = this.#spaceGuids.get(spaceGuid);
+    if (known === undefined) this.#spaceGuids.set(spaceGuid, spaceGuid);
+    return known ?? spaceGuid;
+  }
+
   processGuids(appGuid: string, type: string): readonly string[] {
     const processes = this.apps.get(appGuid)?.processes ?? [];
     return processes.filter((process) => process.type === type).map(({ guid }) => guid);
@@ -76,6 +93,7 @@ export function sameApp(one: AppFacts | undefined, other: AppFacts | undefined):
   if (one === undefined || other === undefined) return one === other;
   return (
     one.name === other.name &&
+    one.spaceGuid === other.spaceGuid &&
     one.processes.length === other.processes.length &&
     one.processes.every(({ guid, type }, place) => {
       const twin = other.processes[place];

@@ -10,6 +10,8 @@ export interface EventHints {
   readonly appGuids: readonly string[];
   /** Bindings of routes, and service instances, whose routes may go first to another service now, or to none. */
   readonly bindingGuids: readonly string[];
+  /** Route policies that are gone, whose routes take other callers now. */
+  readonly policyGuids: readonly string[];
   readonly serviceInstanceGuids: readonly string[];
   /** Routes and apps whose deletion was asked for; it may be still under way. */
   readonly leaving: { readonly routeGuids: readonly string[]; readonly appGuids: readonly string[] };
@@ -34,6 +36,7 @@ const APP_TYPES = [
   "deployment.continue",
 ];
 const BINDING_TYPES = ["create", "delete"].map((type) => `audit.service_route_binding.${type}`);
+const POLICY_TYPES = ["create", "delete"].map((type) => `audit.route_policy.${type}`);
 /** Of user-provided services by API v3; and of clients of API v2. */
 const SERVICE_TYPES = [
   "audit.user_provided_service_instance.update",
@@ -44,6 +47,7 @@ const TYPES = [
   ...ROUTE_TYPES.map((type) => `audit.route.${type}`),
   ...APP_TYPES.map((type) => `audit.app.${type}`),
   ...BINDING_TYPES,
+  ...POLICY_TYPES,
   ...SERVICE_TYPES,
 ];
 const PAGE_SIZE = 1000;
@@ -91,6 +95,7 @@ function hintsOf(events: readonly CcEvent[]): EventHints {
     routeGuids: [] as string[],
     appGuids: [] as string[],
     bindingGuids: [] as string[],
+    policyGuids: [] as string[],
     serviceInstanceGuids: [] as string[],
     leaving: { routeGuids: [] as string[], appGuids: [] as string[] },
   };
@@ -98,8 +103,12 @@ function hintsOf(events: readonly CcEvent[]): EventHints {
     const leaves = type.endsWith(".delete-request");
     const aboutRoute = type.startsWith("audit.route.");
     const mapped = type === "audit.app.map-route" || type === "audit.app.unmap-route" ? data?.route_guid : undefined;
-    const bound = data?.request?.relationships.route.data.guid;
-    if (BINDING_TYPES.includes(type)) {
+    const bound = data?.request?.relationships?.route.data.guid;
+    if (POLICY_TYPES.includes(type)) {
+      const policed = data?.request?.route_guid;
+      if (policed !== undefined) hints.routeGuids.push(policed);
+      else if (target) hints.policyGuids.push(target.guid);
+    } else if (BINDING_TYPES.includes(type)) {
       if (bound) hints.routeGuids.push(bound);
       else if (target) hints.bindingGuids.push(target.guid);
     } else if (SERVICE_TYPES.includes(type)) {

@@ -12,9 +12,12 @@ import {
   type Page,
   ProcessSchema,
   RouteBindingSchema,
+  RoutePolicySchema,
   SpaceSchema,
 } from "./resources.js";
 import type { RouteBinding } from "./route-bindings.js";
+import type { RoutePolicy } from "./route-policies.js";
+import { policyScope } from "../../entries/route-policies.js";
 
 /** Reads one page of the list at a path of the API. */
 export type FetchList = (path: string, query: Query) => Promise<Page>;
@@ -103,6 +106,26 @@ export async function readRouteBindings(
   return bindings;
 }
 
+/** Returns  the policies of these routes. One that is not understood is left out: it lets nobody in. */
+export async function readRoutePolicies(
+  fetch: FetchList,
+  routeGuids: Iterable<string>,
+  refusals: Refusals,
+): Promise<readonly RoutePolicy[]> {
+  const policies: RoutePolicy[] = [];
+  for (const batch of batches(routeGuids)) {
+    await readList(fetch, "/v3/route_policies", { route_guids: batch.join(",") }, (page) => {
+      for (const resource of page.resources) {
+        const policy = refusals.accept("route policy", check(RoutePolicySchema, resource));
+        if (!policy) continue;
+        const { guid, source, relationships } = policy;
+        policies.push({ guid, source, routeGuid: relationships.route.data.guid });
+      }
+    });
+  }
+  return policies;
+}
+
 export function routeBindingsOf(page: Page, refusals: Refusals): readonly RouteBinding[] {
   return page.resources.flatMap((resource) => {
     const binding = refusals.accept("route binding", check(RouteBindingSchema, resource));
@@ -120,7 +143,7 @@ export function routeBindingsOf(page: Page, refusals: Refusals): readonly RouteB
 /** Returns  whether it was well. */
 export function takeApp(resource: unknown, directory: Directory, refusals: Refusals): boolean {
   const app = refusals.accept("app", check(AppSchema, resource));
-  if (app) directory.nameApp(app.guid, app.name);
+  if (app) directory.nameApp(app.guid, app.name, app.relationships?.space.data.guid ?? "");
   return app !== undefined;
 }
 
@@ -140,8 +163,9 @@ export function takeSpaces(page: Page, directory: Directory, refusals: Refusals)
   for (const resource of page.resources) {
     const space = refusals.accept("space", check(SpaceSchema, resource));
     if (!space) continue;
-    const organizationName = names.get(space.relationships.organization.data.guid) ?? "";
-    directory.spaces.set(space.guid, { name: space.name, organizationName });
+    const { guid: organizationGuid } = space.relationships.organization.data;
+    const organizationName = names.get(organizationGuid) ?? "";
+    directory.spaces.set(space.guid, { name: space.name, organizationGuid, organizationName });
   }
 }
 
@@ -150,7 +174,11 @@ export function takeDomains(page: Page, directory: Directory, refusals: Refusals
     const domain = refusals.accept("domain", check(DomainSchema, resource));
     if (!domain) continue;
     const protocol: DomainFacts["protocol"] = domain.supported_protocols?.[0] === "tcp" ? "tcp" : "http";
-    const routePolicyScope = domain.enforce_route_policies ? domain.route_policies_scope || "any" : "";
+    const routePolicyScope = domain.enforce_route_policies ? domain.route_policies_scope || "none" : "";
+    if (routePolicyScope !== "" && policyScope(routePolicyScope) === undefined) {
+      const problem = `route_policies_scope: ${JSON.stringify(routePolicyScope)} is not known: its routes let nobody in`;
+      refusals.note("domain", domain.guid, problem);
+    }
     directory.domains.set(domain.guid, {
       name: domain.name.toLowerCase(),
       internal: domain.internal,

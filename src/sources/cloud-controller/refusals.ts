@@ -3,7 +3,7 @@ import type { Logger } from "../../lib/logger.js";
 import type { Checked } from "./resources.js";
 
 export type ResourceKind =
-  "route" | "domain" | "app" | "process" | "space" | "organization" | "route binding" | "audit event";
+  "route" | "domain" | "app" | "process" | "space" | "organization" | "route binding" | "route policy" | "audit event";
 
 export class Refusals {
   readonly #logger: Logger;
@@ -21,6 +21,14 @@ export class Refusals {
     }
     if (this.#problems.size > 0) this.#problems.delete(`${kind} ${checked.value.guid}`);
     return checked.value;
+  }
+
+  /** Of one that is taken over all the same. */
+  note(kind: ResourceKind, guid: string, problem: string): void {
+    const name = `${kind} ${guid}, taken over`;
+    if (this.#problems.get(name) === problem) return;
+    this.#problems.set(name, problem);
+    this.#logger.warn({ kind, guid, problem }, `the Cloud Controller's ${kind} ${guid}: ${problem}`);
   }
 
   refuse(kind: ResourceKind, guid: string | undefined, problem: string): void {

@@ -1,10 +1,11 @@
 /**
  * The Cloud Controller's resources, as far as routes need them, checked where they come in.
  *
- * Source  sections "Routes", "Apps", "Processes", "Spaces", "Domains", "Service Route Bindings" and "Audit Events" of the Cloud Controller's API
+ * Source  sections "Routes", "Apps", "Processes", "Spaces", "Domains", "Service Route Bindings", "Route Policies" and "Audit Events" of the Cloud Controller's API
  *         v3, and its presenters (cloud_controller_ng, app/presenters/v3).
  */
 import { z } from "zod";
+import { policySource } from "../../entries/route-policies.js";
 
 /** Guids become keys of the log, and parts of queries. */
 const Guid = z.string().regex(/^[\w-]{1,200}$/);
@@ -62,7 +63,12 @@ export const DomainSchema = z.object({
   enforce_route_policies: z.boolean().nullish(),
   route_policies_scope: z.string().nullish(),
 });
-export const AppSchema = z.object({ guid: Guid, name: z.string() });
+export const AppSchema = z.object({
+  guid: Guid,
+  name: z.string(),
+  // Needed for the scope of route policies alone: an app without one is still an app.
+  relationships: z.object({ space: Reference }).optional().catch(undefined),
+});
 export const ProcessSchema = z.object({
   guid: Guid,
   type: z.string().min(1),
@@ -73,6 +79,13 @@ export const RouteBindingSchema = z.object({
   // Whatever it is: a route that has one is not open to everybody.
   route_service_url: z.string().nullish().catch("unreadable"),
   relationships: z.object({ route: Reference, service_instance: Reference }),
+});
+export const RoutePolicySchema = z.object({
+  guid: Guid,
+  source: z
+    .string()
+    .refine((source) => policySource(source) !== undefined, "is no source that this version knows: it lets nobody in"),
+  relationships: z.object({ route: Reference }),
 });
 export const OrganizationSchema = z.object({ guid: Guid, name: z.string() });
 export const SpaceSchema = z.object({
@@ -90,7 +103,7 @@ export const EventSchema = z.object({
       route_guid: Guid.nullish(),
       // Of many shapes: what was asked for.
       request: z
-        .object({ relationships: z.object({ route: Reference }) })
+        .object({ relationships: z.object({ route: Reference }).optional(), route_guid: Guid.optional() })
         .optional()
         .catch(undefined),
     })

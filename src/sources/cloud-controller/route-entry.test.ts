@@ -8,11 +8,12 @@ DIRECTORY.domains.set("apps", { name: "apps.example.test", internal: false, prot
 DIRECTORY.domains.set("mesh", { name: "apps.internal", internal: true, protocol: "http", routePolicyScope: "" });
 DIRECTORY.domains.set("tcp", { name: "tcp.example.test", internal: false, protocol: "tcp", routePolicyScope: "" });
 DIRECTORY.domains.set("policed", { name: "policed.test", internal: false, protocol: "http", routePolicyScope: "org" });
-DIRECTORY.spaces.set("dev", { name: "dev", organizationName: "laptop" });
-DIRECTORY.nameApp("blue", "Blue");
+DIRECTORY.spaces.set("dev", { name: "dev", organizationGuid: "laptop-guid", organizationName: "laptop" });
+DIRECTORY.spaces.set("shared", { name: "shared", organizationGuid: "other-guid", organizationName: "other" });
+DIRECTORY.nameApp("blue", "Blue", "dev");
 DIRECTORY.addProcess("blue", { guid: "blue-web", type: "web" });
 DIRECTORY.addProcess("blue", { guid: "blue-worker", type: "worker" });
-DIRECTORY.nameApp("green", "Green");
+DIRECTORY.nameApp("green", "Green", "shared");
 DIRECTORY.addProcess("green", { guid: "green-web-2", type: "web" });
 DIRECTORY.addProcess("green", { guid: "green-web-1", type: "web" });
 
@@ -46,9 +47,24 @@ describe("a route as an entry", () => {
     expect(routeEntry(route(fields), DIRECTORY)).toMatchObject({ host });
   });
 
-  it("tells that its domain enforces route policies", () => {
-    expect(routeEntry(route({}, "policed"), DIRECTORY)?.options).toMatchObject({ routePolicyScope: "org" });
-    expect(routeEntry(route(), DIRECTORY)?.options).toBeUndefined();
+  it("tells who may call it and whose its apps are, where its domain enforces route policies", () => {
+    const policy = (guid: string, source: string) => ({ guid, routeGuid: "r", source });
+    DIRECTORY.policies.replace(["r"], [policy("p1", "cf:space:s"), policy("p2", "cf:app:a")]);
+    const destinations = [to("green"), to("blue"), to("stranger")];
+    const policed = routeEntry(route({ destinations }, "policed"), DIRECTORY);
+    expect(policed?.options).toMatchObject({
+      routePolicyScope: "org",
+      routePolicySources: ["cf:app:a", "cf:space:s"],
+    });
+    expect(policed?.destinations).toMatchObject([
+      { appGuid: "stranger", spaceGuid: "", organizationGuid: "" },
+      { appGuid: "blue", spaceGuid: "dev", organizationGuid: "laptop-guid" },
+      { appGuid: "green", spaceGuid: "shared", organizationGuid: "other-guid" },
+      { appGuid: "green", spaceGuid: "shared", organizationGuid: "other-guid" },
+    ]);
+    const open = routeEntry(route({ destinations }), DIRECTORY);
+    expect(open?.options).toBeUndefined();
+    expect(open?.destinations?.[1]).not.toHaveProperty("spaceGuid");
   });
 
   it("has path, revision and names", () => {
@@ -155,6 +171,7 @@ describe("a route as an entry", () => {
       hashHeader: "X-User",
       hashBalance: "1.5",
       routePolicyScope: "",
+      routePolicySources: [],
     });
   });
 

@@ -23,7 +23,7 @@ export function routeEntry(route: CcRoute, directory: Directory): RouteInit | un
   if (domain === undefined) return undefined;
   const space = directory.spaces.get(route.relationships.space.data.guid);
   const protocol = route.protocol ?? domain.protocol;
-  const options = optionsOf(route, domain);
+  const options = optionsOf(route, domain, directory);
   return {
     guid: route.guid,
     host: (route.host === "" ? domain.name : `${route.host}.${domain.name}`).toLowerCase(),
@@ -31,7 +31,7 @@ export function routeEntry(route: CcRoute, directory: Directory): RouteInit | un
     internal: domain.internal,
     protocol,
     ...(options && { options }),
-    destinations: destinationsOf(route, protocol, directory),
+    destinations: destinationsOf(route, protocol, directory, domain),
     sourceRevision: route.updated_at ?? route.created_at,
     labels: { organizationName: space?.organizationName ?? "", spaceName: space?.name ?? "" },
     port: protocol === "tcp" ? (route.port ?? 0) : 0,
@@ -46,15 +46,16 @@ export function appGuidsOf(route: CcRoute): readonly string[] {
 }
 
 /** undefined where none is set. An algorithm of a newer platform is left to the router's default. */
-function optionsOf({ options }: CcRoute, { routePolicyScope }: DomainFacts) {
+function optionsOf({ guid, options }: CcRoute, { routePolicyScope }: DomainFacts, { policies }: Directory) {
   const loadbalancing = options?.loadbalancing ?? "";
   const wanted = {
     loadbalancing: ALGORITHMS.includes(loadbalancing) ? loadbalancing : "",
     hashHeader: options?.hash_header ?? "",
     hashBalance: String(options?.hash_balance ?? ""),
     routePolicyScope,
+    routePolicySources: routePolicyScope === "" ? [] : policies.sourcesOf(guid).sources,
   };
-  return Object.values(wanted).every((value) => value === "") ? undefined : wanted;
+  return Object.values(wanted).every((value) => value.length === 0) ? undefined : wanted;
 }
 
 /** Keys with their prefix. */
@@ -64,10 +65,17 @@ function annotationsOf({ metadata }: CcRoute) {
     .sort((a, b) => compareText(a.name, b.name));
 }
 
-function destinationsOf(route: CcRoute, protocol: string, directory: Directory) {
+/** The app's own space, which need not be the route's. */
+function ownerOf(appGuid: string, { apps, spaces }: Directory) {
+  const spaceGuid = apps.get(appGuid)?.spaceGuid ?? "";
+  return { spaceGuid, organizationGuid: spaces.get(spaceGuid)?.organizationGuid ?? "" };
+}
+
+function destinationsOf(route: CcRoute, protocol: string, directory: Directory, { routePolicyScope }: DomainFacts) {
   return route.destinations
     .flatMap((destination) => {
       const { app } = destination;
+      const owner = routePolicyScope === "" ? undefined : ownerOf(app.guid, directory);
       const found = directory.processGuids(app.guid, app.process.type);
       return (found.length > 0 ? found : [""]).map((processGuid) => ({
         processGuid,
@@ -77,6 +85,7 @@ function destinationsOf(route: CcRoute, protocol: string, directory: Directory) 
         protocol: destination.protocol ?? (protocol === "tcp" ? "tcp" : "http1"),
         appName: directory.apps.get(app.guid)?.name ?? "",
         processType: app.process.type,
+        ...owner,
       }));
     })
     .sort(

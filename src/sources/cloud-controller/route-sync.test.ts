@@ -24,6 +24,8 @@ class ScriptedPlatform {
   apps: Resource[] = [{ guid: "blue", name: "blue" }];
   processes: Resource[] = [{ guid: "blue", type: "web", relationships: { app: reference("blue") } }];
   bindings: Resource[] = [];
+  policies: Resource[] = [];
+  domain: object = {};
   events: Resource[] = [];
   /** Routes that lead nowhere, so that no app has them. */
   readonly unmapped = new Set<string>();
@@ -45,6 +47,7 @@ class ScriptedPlatform {
         "/v3/apps": this.apps,
         "/v3/processes": this.processes,
         "/v3/service_route_bindings": this.bindings,
+        "/v3/route_policies": this.policies,
       }[path] ?? [];
     const listed = path === "/v3/audit_events" ? this.events : all;
     const guids = query["guids"];
@@ -53,7 +56,7 @@ class ScriptedPlatform {
     return Promise.resolve({
       pagination: { total_results: resources.length },
       resources,
-      included: { domains: [{ guid: "d", name: "example.test", internal: false }], organizations: [] },
+      included: { domains: [{ guid: "d", name: "example.test", internal: false, ...this.domain }], organizations: [] },
     });
   };
 
@@ -292,6 +295,57 @@ describe("changes", () => {
     sync.hint({ routeGuids: Array.from({ length: 450 }, (_, index) => `g-${index}`) });
     await sync.settle();
     for (const list of ["/v3/routes", "/v3/service_route_bindings"]) expect(platform.reads(list), list).toHaveLength(3);
+  });
+
+  const policy = (guid: string, source: unknown) => ({ guid, source, relationships: { route: reference("a") } });
+  const policiesIn = (writer: MemoryWriter) => {
+    const [value] = [...writer.values.values()];
+    const { routePolicyScope, routePolicySources } = decodeRoute(value ?? expect.fail()).options ?? {};
+    return [routePolicyScope, ...(routePolicySources ?? [])];
+  };
+
+  it("asks for no route policies where no domain enforces them: an older platform has none", async () => {
+    const { platform, sync } = await synced("a");
+    await sync.followUpdates();
+    expect(platform.reads("/v3/route_policies")).toEqual([]);
+  });
+
+  it("leaves out policies that it does not understand, and keeps a scope that it does not: both let nobody in", async () => {
+    const { platform, writer, sync } = await synced("a");
+    platform.domain = { enforce_route_policies: true, route_policies_scope: "galaxy" };
+    platform.policies = [policy("p1", "spiffe://x"), policy("p2", 7), policy("p3", "cf:app:x")];
+    sync.hint({ routeGuids: ["a"] });
+    await sync.settle();
+    expect(policiesIn(writer)).toEqual(["galaxy", "cf:app:x"]);
+    platform.domain = { enforce_route_policies: true };
+    sync.hint({ routeGuids: ["a"] });
+    await sync.settle();
+    expect(policiesIn(writer)).toEqual(["none", "cf:app:x"]);
+    const many = Array.from({ length: 30_000 }, (_, index) => `cf:app:${`${index}`.padStart(36, "0")}`);
+    platform.policies = many.map((source, index) => policy(`p${index}`, source));
+    sync.hint({ routeGuids: ["a"] });
+    await sync.settle();
+    expect(policiesIn(writer)).toEqual(["none", ...many.slice(0, 1_489)]);
+  });
+
+  it("reads the policies of a route anew whenever it reads the route, and takes back none of what it read meanwhile", async () => {
+    const { platform, writer, sync } = await synced("a");
+    platform.domain = { enforce_route_policies: true, route_policies_scope: "any" };
+    platform.policies = [policy("p1", "cf:app:x"), policy("p2", "cf:app:y")];
+    await sync.commit(await sync.readAll(platform.fetch, 1));
+    expect(policiesIn(writer)).toEqual(["any", "cf:app:x", "cf:app:y"]);
+    // One goes while everything is read: after its routes were, before that is written.
+    const read = await sync.readAll(platform.fetch, 1);
+    platform.policies = platform.policies.slice(1);
+    platform.events = [{ guid: "e1", type: "audit.route_policy.delete", created_at: CREATED, target: { guid: "p1" } }];
+    await sync.followEvents();
+    expect(policiesIn(writer)).toEqual(["any", "cf:app:y"]);
+    await sync.commit(read);
+    expect(policiesIn(writer)).toEqual(["any", "cf:app:y"]);
+    platform.policies = [];
+    platform.events = [{ guid: "e2", type: "audit.route_policy.delete", created_at: CREATED, target: { guid: "p2" } }];
+    await sync.followEvents();
+    expect(policiesIn(writer)).toEqual(["any"]);
   });
 
   it("takes a route service's URL that can't be read for one, so that nobody passes by it", async () => {

@@ -122,12 +122,13 @@ export class RouteSync {
   /** Reads what audit events point to, and writes it. */
   async followEvents(): Promise<void> {
     const { fetch, serverMs, refusals, clock } = this.#options;
-    const { routeGuids, appGuids, bindingGuids, serviceInstanceGuids, leaving } = await this.#events.read(
+    const { routeGuids, appGuids, bindingGuids, serviceInstanceGuids, policyGuids, leaving } = await this.#events.read(
       fetch,
       serverMs,
       refusals,
     );
     this.#routes.add(routeGuids);
+    this.#routes.add(this.#directory.policies.routesOf(new Set(policyGuids)));
     this.#apps.add(appGuids);
     this.#routes.add(this.#directory.bindings.routesOf(new Set([...bindingGuids, ...serviceInstanceGuids])));
     this.#serviceInstances.add(serviceInstanceGuids);
@@ -232,7 +233,11 @@ export class RouteSync {
   async #take(page: Page): Promise<BuiltPage> {
     const { fetch, refusals, writer } = this.#options;
     const context = { fetch, directory: this.#directory, refusals };
+    const { policies } = this.#directory;
+    // As with bindings: no change of a policy shows in its route.
+    policies.forget(page.resources.map(guidOf).filter((guid) => guid !== undefined));
     const built = await buildRoutes(page, context, { lookUpProcesses: true, learn: (apps) => this.#learn(apps) });
+    for (const { guid } of built.routes) this.#fullRead?.directory.policies.takeOver(guid, policies);
     const wants = built.routes.map(({ guid, value }) => ({ key: KEY_SPACE + guid, value }));
     if (wants.length > 0) this.#count(await writer.apply(wants));
     for (const route of built.routes) this.#known(route.guid, route);

@@ -11,15 +11,34 @@ function info(processGuid: string, routes: readonly DesiredRoute[], more: Partia
   return {
     ...{ lrpProcessGuid: `${processGuid}-v1`, processGuid, processType: "web", appGuid: processGuid },
     ...{ appName: `app ${processGuid}`, organizationName: "org", spaceName: "dev", epoch: "e", index: 1 },
-    ...{ routes, problems: [] },
+    ...{ organizationGuid: "org-guid", spaceGuid: `space of ${processGuid}`, routes, problems: [] },
     ...more,
   };
 }
+
+const policies = (routePolicyScope: string, ...routePolicySources: string[]) => ({
+  options: { loadbalancing: "", hashHeader: "", hashBalance: "", routePolicyScope, routePolicySources },
+});
 
 const processesOf = (routes: DesiredRoutes, place: string) =>
   routes.route(place)?.destinations?.map(({ processGuid }) => processGuid);
 
 describe("the routes of desired LRPs", () => {
+  it("say who may call them, and whose their apps are, where one LRP tells of route policies", () => {
+    const routes = new DesiredRoutes();
+    routes.put(info("a", [route("shop.test"), route("open.test")]));
+    expect(routes.route("shop.test")).not.toHaveProperty("options");
+    expect(routes.route("shop.test")?.destinations?.[0]).not.toHaveProperty("spaceGuid");
+    routes.put(info("b", [route("shop.test", policies("space", "cf:app:x", "cf:app:y"))]));
+    routes.put(info("c", [route("shop.test", policies("space", "cf:app:y"))]));
+    const policed = routes.route("shop.test");
+    expect(policed?.options).toMatchObject({ routePolicyScope: "space", routePolicySources: ["cf:app:y"] });
+    expect(policed?.destinations).toMatchObject(
+      ["a", "b", "c"].map((app) => ({ spaceGuid: `space of ${app}`, organizationGuid: "org-guid" })),
+    );
+    expect(routes.route("open.test")).not.toHaveProperty("options");
+  });
+
   it("lead to each process once, without weights, in one order whatever the order they came in", () => {
     const infos = [
       info("b", [route("shop.test")]),

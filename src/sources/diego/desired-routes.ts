@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import type { RouteInit } from "../../entries/entries.js";
+import { strictestPolicies } from "../../entries/route-policies.js";
 import { compareText } from "../../lib/compare-text.js";
 import type { DesiredRoute, RoutingInfo } from "./routing-info.js";
 
@@ -75,15 +76,17 @@ export class DesiredRoutes {
     });
     const [first] = leads;
     if (first?.info === undefined) return undefined;
-    const destinations = new Map(leads.map((lead) => [nameOf(lead), destinationOf(lead)]));
-    const { host, path, internal, options, info } = first;
+    const policies = strictestPolicies(leads.map(({ options }) => options));
+    const destinations = new Map(leads.map((lead) => [nameOf(lead), destinationOf(lead, policies !== undefined)]));
+    const { host, path, internal, info } = first;
+    const options = first.options ?? policies;
     return {
       guid: routeGuid(place),
       host,
       path,
       internal,
       protocol: "http",
-      ...(options && { options }),
+      ...(options && { options: { ...options, ...policies } }),
       destinations: [...destinations].sort(([a], [b]) => compareText(a, b)).map(([, destination]) => destination),
       labels: { organizationName: info.organizationName, spaceName: info.spaceName },
       // While it is bound, some LRPs do not say so yet: a service that guards a route must not be passed by.
@@ -149,7 +152,8 @@ function nameOf({ info, port, protocol }: Lead): string {
   return `${info?.processGuid ?? ""} ${port} ${protocol}`;
 }
 
-function destinationOf({ info, port, protocol }: Lead) {
+function destinationOf({ info, port, protocol }: Lead, isPoliced: boolean) {
   const { processGuid = "", appGuid = "", appName = "", processType = "" } = info ?? {};
-  return { processGuid, appGuid, port, protocol, appName, processType };
+  const owner = info && isPoliced && { spaceGuid: info.spaceGuid, organizationGuid: info.organizationGuid };
+  return { processGuid, appGuid, port, protocol, appName, processType, ...owner };
 }

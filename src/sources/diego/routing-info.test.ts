@@ -21,6 +21,8 @@ function desired(
       process_type: { static: "web" },
       organization_name: { static: "org" },
       space_name: { static: "dev" },
+      organization_id: { static: "org-guid" },
+      space_id: { static: "dev-guid" },
     },
     routes: { routes: Object.fromEntries(bytes) as Record<string, Uint8Array> },
     ...more,
@@ -40,7 +42,10 @@ describe("what a desired LRP says of routes", () => {
           cfRoute("Shop.example.com/cart/x", {
             port: 9090,
             protocol: "http2",
-            options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.5, route_policy_scope: "org" },
+            options: {
+              ...{ loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.5 },
+              ...{ route_policy_scope: "org", route_policy_sources: "cf:space:s,cf:app:a" },
+            },
           }),
           cfRoute("*.example.com"),
         ],
@@ -51,10 +56,14 @@ describe("what a desired LRP says of routes", () => {
     expect(info).toEqual({
       ...{ lrpProcessGuid: LRP, processGuid: PROCESS, processType: "web", appGuid: "shop-app", appName: "shop" },
       ...{ organizationName: "org", spaceName: "dev", epoch: "e", index: 3, problems: [] },
+      ...{ organizationGuid: "org-guid", spaceGuid: "dev-guid" },
       routes: [
         {
           ...{ ...plain, host: "shop.example.com", path: "/cart/x", port: 9090, protocol: "http2" },
-          options: { loadbalancing: "hash", hashHeader: "X-User", hashBalance: "1.5", routePolicyScope: "org" },
+          options: {
+            ...{ loadbalancing: "hash", hashHeader: "X-User", hashBalance: "1.5" },
+            ...{ routePolicyScope: "org", routePolicySources: ["cf:app:a", "cf:space:s"] },
+          },
         },
         { ...plain, host: "*.example.com", path: "", port: 8080 },
         { ...plain, host: "shop.apps.internal", path: "", port: 9090, internal: true },

@@ -1,6 +1,7 @@
 /** What a desired LRP says of routes, in the mesh's own words; its other contents, keys for ssh among them, stay behind. */
 import { z } from "zod";
 import type { RouteOptions } from "../../entries/entries.js";
+import { readPolicyOptions } from "../../entries/route-policies.js";
 import type { DesiredLRP } from "../../gen/bbs/v1/bbs_pb.js";
 import { APPS_DOMAIN, PROCESS_GUID_LENGTH, isLrpProcessGuid, type Tag } from "./description.js";
 
@@ -15,7 +16,7 @@ export interface DesiredRoute {
   /** "http1" or "http2". */
   readonly protocol: string;
   /** undefined where none is set. */
-  readonly options: Pick<RouteOptions, "loadbalancing" | "hashHeader" | "hashBalance" | "routePolicyScope"> | undefined;
+  readonly options: Omit<RouteOptions, "$typeName" | "$unknown"> | undefined;
   /** Where requests are to go first; "" where they are not. */
   readonly routeServiceUrl: string;
 }
@@ -28,6 +29,8 @@ export interface RoutingInfo extends Tag {
   readonly appName: string;
   readonly organizationName: string;
   readonly spaceName: string;
+  readonly organizationGuid: string;
+  readonly spaceGuid: string;
   readonly routes: readonly DesiredRoute[];
   /** What could not be read of the routes; the others are there. */
   readonly problems: readonly string[];
@@ -50,6 +53,7 @@ const CfRoute = z.object({
       hash_header: z.string().nullish(),
       hash_balance: z.union([z.string(), z.number()]).nullish(),
       route_policy_scope: z.string().nullish(),
+      route_policy_sources: z.string().nullish(),
     })
     .nullish(),
 });
@@ -87,6 +91,8 @@ export function routingInfoOf(lrp: DesiredLRP): RoutingInfo | undefined {
     appName: tag("app_name"),
     organizationName: tag("organization_name"),
     spaceName: tag("space_name"),
+    organizationGuid: tag("organization_id"),
+    spaceGuid: tag("space_id"),
     epoch: modificationTag?.epoch ?? "",
     index: modificationTag?.index ?? 0,
     routes: [...outer, ...inner],
@@ -130,18 +136,20 @@ function parseList(text: string): readonly unknown[] | undefined {
 function outerRoutes(element: z.infer<typeof CfRoute>, problems: string[]): readonly DesiredRoute[] {
   const { hostnames, port, protocol, options } = element;
   const loadbalancing = options?.loadbalancing ?? "";
+  const { problems: unread, ...policies } = readPolicyOptions(options);
+  problems.push(...unread);
   const wanted = {
     loadbalancing: ALGORITHMS.includes(loadbalancing) ? loadbalancing : "",
     hashHeader: options?.hash_header ?? "",
     hashBalance: String(options?.hash_balance ?? ""),
-    routePolicyScope: options?.route_policy_scope ?? "",
+    ...policies,
   };
   return placesOf(hostnames, problems).map((place) => ({
     ...place,
     internal: false,
     port,
     protocol: protocol ?? "http1",
-    options: Object.values(wanted).every((value) => value === "") ? undefined : wanted,
+    options: Object.values(wanted).every((value) => value.length === 0) ? undefined : wanted,
     routeServiceUrl: element.route_service_url ?? "",
   }));
 }

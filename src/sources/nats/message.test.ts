@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { encodeRegistration } from "../../entries/entries.js";
+import { encodeRegistration, type RegistrationInit } from "../../entries/entries.js";
 import { BadMessage, MAX_MESSAGE_BYTES, parseRegistryMessage, type RegistryMessage } from "./message.js";
 import { writeRegistration } from "./write-registration.js";
 
@@ -33,7 +33,10 @@ const FULL = {
   endpoint_updated_at_ns: 1_772_366_400_123,
   stale_threshold_in_seconds: 60,
   tags: { process_id: "process-guid", component: "route-emitter" },
-  options: { loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.25, route_policy_scope: "any" },
+  options: {
+    ...{ loadbalancing: "hash", hash_header: "X-User", hash_balance: 1.25 },
+    ...{ route_policy_scope: "any", route_policy_sources: "cf:space:s,cf:app:a" },
+  },
 };
 
 describe("a registry message", () => {
@@ -71,6 +74,27 @@ describe("a registry message", () => {
     expect(() => parse({ host: "a", port: 1, uris: Array(1_001).fill("a") })).toThrow(/^uris: /);
     expect(() => parse("[]")).toThrow(/^the message: /);
     expect(() => parse(" ".repeat(MAX_MESSAGE_BYTES + 1))).toThrow(/bytes/);
+  });
+
+  it("tells of sources and scopes that are not understood, and keeps the others", () => {
+    const options = { route_policy_scope: "galaxy", route_policy_sources: "cf:any, cf:app:a,everybody" };
+    const { endpoint, problems } = parse({ host: "a", port: 1, options });
+    expect(endpoint.options).toMatchObject({ routePolicyScope: "galaxy", routePolicySources: ["cf:any", "cf:app:a"] });
+    expect(problems).toHaveLength(2);
+    const many = Array.from({ length: 500 }, (_, index) => `cf:app:${index}-1111-2222-3333-444444444444`).join(",");
+    const large = parse({ host: "a", port: 1, options: { route_policy_scope: "org", route_policy_sources: many } });
+    expect(large.endpoint.options?.routePolicySources).toHaveLength(500);
+    // The shortest sources, in a message as long as it may be.
+    const short = Array.from({ length: 5_700 }, (_, index) => `cf:app:${index.toString(36)}`).join(",");
+    const filled = { route_policy_scope: "org", route_policy_sources: short, hash_header: "h" };
+    const message = { host: "a", port: 1, options: filled, tags: {} as Record<string, string> };
+    for (let tag = 0; tag < 64; tag += 1) message.tags[`${tag}`] = "x".repeat(1_024);
+    const { endpoint: whole } = parse(message);
+    const place = { host: "h", path: "" };
+    expect(whole.options?.routePolicySources).toHaveLength(5_700);
+    expect(Buffer.from(writeRegistration(whole, place, 0))).toEqual(
+      Buffer.from(encodeRegistration({ ...whole, ...place, tags: [...whole.tags] } as RegistrationInit)),
+    );
   });
 
   it("is taken or refused, whatever bytes come: what is taken is written as protobuf-es would", () => {

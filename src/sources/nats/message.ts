@@ -6,6 +6,7 @@
  */
 import { z } from "zod";
 import type { Registration, RouteOptions } from "../../entries/entries.js";
+import { readPolicyOptions } from "../../entries/route-policies.js";
 import { compareText } from "../../lib/compare-text.js";
 import { placeOfUri, type UriPlace } from "../uri.js";
 
@@ -56,6 +57,7 @@ const MessageSchema = z.object({
       hash_header: text,
       hash_balance: z.union([z.number(), z.string().max(MAX_TEXT)]).nullish(),
       route_policy_scope: text,
+      route_policy_sources: z.string().nullish(),
     })
     .nullish(),
 });
@@ -88,6 +90,8 @@ export interface RegistryMessage {
   readonly places: readonly UriPlace[];
   /** URIs that are no host and path; the message's others count. */
   readonly badUris: readonly string[];
+  /** Of its route policies, what lets nobody in because it is not understood. */
+  readonly problems: readonly string[];
   /** As the message has it; 0 where it has none. */
   readonly staleThresholdSeconds: number;
 }
@@ -115,6 +119,7 @@ export function parseRegistryMessage(data: Uint8Array): RegistryMessage {
     if (place) places.set(place.host + place.path, place);
     else badUris.push(uri);
   }
+  const { options, problems } = optionsOf(message.options);
   return {
     endpoint: {
       address: message.host,
@@ -131,24 +136,26 @@ export function parseRegistryMessage(data: Uint8Array): RegistryMessage {
       isolationSegment: message.isolation_segment ?? "",
       routeServiceUrl: message.route_service_url ?? "",
       updatedAtNs: message.endpoint_updated_at_ns ?? 0n,
-      options: optionsOf(message.options),
+      options,
       tags: Object.entries(message.tags ?? {})
         .map(([name, value]) => ({ name, value: value ?? "" }))
         .sort((a, b) => compareText(a.name, b.name)),
     },
     places: [...places.values()],
     badUris,
+    problems,
     staleThresholdSeconds: message.stale_threshold_in_seconds ?? 0,
   };
 }
 
-function optionsOf(options: z.infer<typeof MessageSchema>["options"]): RegisteredEndpoint["options"] {
+function optionsOf(options: z.infer<typeof MessageSchema>["options"]) {
   const loadbalancing = options?.loadbalancing ?? "";
   const hashHeader = options?.hash_header ?? "";
   const hashBalance = String(options?.hash_balance ?? "");
-  const routePolicyScope = options?.route_policy_scope ?? "";
-  const wanted = { loadbalancing, hashHeader, hashBalance, routePolicyScope };
-  return Object.values(wanted).every((value) => value === "") ? undefined : wanted;
+  const { problems, ...policies } = readPolicyOptions(options);
+  const wanted = { loadbalancing, hashHeader, hashBalance, ...policies };
+  const isEmpty = Object.values(wanted).every((value) => value.length === 0);
+  return { options: isEmpty ? undefined : wanted, problems };
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true });

@@ -289,6 +289,8 @@ class RegistrationSource implements NatsSource {
       this.#counts.refusedUris += message.badUris.length;
       const [bad] = message.badUris;
       if (bad !== undefined) this.#refusals.refuse(subject, `uris: ${JSON.stringify(bad)} is no host and path`);
+      const [problem] = message.problems;
+      if (problem !== undefined) this.#refusals.refuse(subject, `options.${problem}`);
       return message;
     } catch (thrown) {
       if (!(thrown instanceof BadMessage)) throw thrown;

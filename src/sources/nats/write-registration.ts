@@ -11,8 +11,8 @@ const VARINT = 0;
 const LENGTH_DELIMITED = 2;
 const MORE = 0x80;
 const MAX_INT32 = 0x7fffffff;
-/** No text takes more bytes here than in the message; the rest is for tags and lengths. */
-const scratch = Buffer.allocUnsafe(MAX_MESSAGE_BYTES + 8 * 1_024);
+/** No text takes more bytes here than in the message; the rest is for tags and lengths, of up to 9,000 policy sources too. */
+const scratch = Buffer.allocUnsafe(MAX_MESSAGE_BYTES + 64 * 1_024);
 let end = 0;
 
 /** The same bytes as encodeRegistration gives for the endpoint at this place; proto/mesh/v1/entries.proto has the numbers. */
@@ -36,8 +36,8 @@ export function writeRegistration(
   writeText(12, endpoint.availabilityZone);
   writeText(13, endpoint.isolationSegment);
   if (endpoint.options) {
-    const { loadbalancing, hashHeader, hashBalance, routePolicyScope } = endpoint.options;
-    writeMessage(14, [loadbalancing, hashHeader, hashBalance, routePolicyScope]);
+    const { loadbalancing, hashHeader, hashBalance, routePolicyScope, routePolicySources } = endpoint.options;
+    writeMessage(14, [loadbalancing, hashHeader, hashBalance, routePolicyScope], routePolicySources);
   }
   writeText(15, endpoint.routeServiceUrl);
   writeInt64(16, endpoint.updatedAtNs);
@@ -46,12 +46,13 @@ export function writeRegistration(
   return new Uint8Array(scratch.subarray(0, end));
 }
 
-/** A message of texts, which are its fields from 1 on. */
-function writeMessage(field: number, texts: readonly string[]): void {
+/** A message of texts, which are its fields from 1 on; `repeated` are those of the next one. None of them is empty. */
+function writeMessage(field: number, texts: readonly string[], repeated: readonly string[] = []): void {
   writeVarint((field << 3) | LENGTH_DELIMITED);
-  const length = texts.reduce((sum, text) => sum + fieldLength(Buffer.byteLength(text)), 0);
+  const length = [...texts, ...repeated].reduce((sum, text) => sum + fieldLength(Buffer.byteLength(text)), 0);
   writeVarint(length);
   for (const [index, text] of texts.entries()) writeText(index + 1, text);
+  for (const text of repeated) writeText(texts.length + 1, text);
 }
 
 /** Bytes of a text's field with a number below 16. */
