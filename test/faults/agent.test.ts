@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { encodeProcess, encodeRoute } from "../../src/entries/entries.js";
 import { RouterSchema } from "../../src/config/router.js";
 import { type Router, startRouter } from "../../src/jobs/router.js";
+import { TYPE_URLS } from "../../src/jobs/mesh-resources.js";
 import { Credentials } from "../../src/jobs/credentials.js";
 import { silentLogger } from "../../src/lib/logger.js";
 import { openEmbeddedLog } from "../../src/log/embedded.js";
@@ -71,7 +72,10 @@ describe("while no agent runs", () => {
         }),
       })),
     ]);
-    await eventually(() => router.status.routeCount === hosts.length);
+    await eventually(() => {
+      const scopes = router.status.proxies[0]?.types.find(({ typeUrl }) => typeUrl === TYPE_URLS.scopes);
+      return scopes?.heldCount === hosts.length && scopes.pending + scopes.unanswered === 0;
+    });
     const answers = await Promise.all([
       client.get("slow-get.example.com", "/slow"),
       client.get("slow-post.example.com", "/slow", { method: "POST", body: "words" }),

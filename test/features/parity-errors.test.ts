@@ -233,7 +233,11 @@ describe("the router's own answers", () => {
       return latest.status === 403 ? latest : undefined;
     });
     expect(restricted.body).toBe(
-      page("403 Forbidden", "Route policies are not supported by this router.", "route_policies_unsupported"),
+      page(
+        "403 Forbidden",
+        "The router asks for no certificates on this host's domain.",
+        "route_policy (domain:no_caller_identity)",
+      ),
     );
     const upgrade = { headers: { connection: "upgrade", upgrade: "telepathy" } };
     expect(seen(await other.client.get(host, "/", upgrade))).toMatchObject({

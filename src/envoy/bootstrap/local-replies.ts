@@ -3,7 +3,17 @@ import { STATUS_CODES } from "node:http";
 import { APP_TLS_REPLIES } from "./app-tls-replies.js";
 import { type ErrorPages, pageFormat } from "./error-pages.js";
 import { healthReplies } from "./health-check.js";
-import { all, any, CACHED_SHORTLY, expression, flags, NEVER_CACHED, type Reply, setHeader } from "./reply.js";
+import {
+  all,
+  any,
+  CACHED_SHORTLY,
+  expression,
+  flags,
+  hasStatus,
+  NEVER_CACHED,
+  type Reply,
+  setHeader,
+} from "./reply.js";
 
 export interface LocalReplyOptions {
   /** The answer for a route whose apps have nothing running: 503, or 404 as for a route that is not there. */
@@ -15,8 +25,9 @@ const UNKNOWN_ROUTE = "Requested route ('%REQ(:authority)%') does not exist.";
 
 /** What filters, routes and the agent answer: with these statuses, X-Cf-RouterError, and the message as their body. */
 const REFUSALS = [400, 403, 421, 500, 502, 503, 504].map((status) => ({
-  when: expression(
-    `response.code == ${status} && response.code_details in ['lua_response', 'direct_response', 'ext_authz_denied']`,
+  when: all(
+    hasStatus(status),
+    expression("response.code_details in ['lua_response', 'direct_response', 'ext_authz_denied']"),
   ),
   status,
   routerError: "%RESP(x-cf-routererror)%",
@@ -34,7 +45,7 @@ const BY_ENVOY: readonly Reply[] = [
     cacheControl: NEVER_CACHED,
   },
   ...[400, 404, 408].map((status) => ({
-    when: expression(`response.code == ${status}`),
+    when: hasStatus(status),
     status,
     routerError: undefined,
     message: undefined,
@@ -63,11 +74,11 @@ function replies({ emptyPoolStatus }: LocalReplyOptions): readonly Reply[] {
     cacheControl: NEVER_CACHED,
   });
   return [
-    { when: expression("response.code_details == 'missing_host_header'"), ...emptyHost },
-    { when: all(flags("NR"), expression("size(request.host) == 0")), ...emptyHost },
+    { when: all(hasStatus(400), expression("response.code_details == 'missing_host_header'")), ...emptyHost },
+    { when: all(flags("NR"), headerMatch(":authority", "")), ...emptyHost },
     // As Envoy joins them.
     {
-      when: all(flags("NR"), expression("request.host.contains(',')")),
+      when: all(flags("NR"), headerMatch(":authority", ".*,.*")),
       status: 400,
       routerError: undefined,
       message: "too many Host headers",
@@ -126,7 +137,7 @@ export function localReplies(options: LocalReplyOptions, urlHeader?: string) {
       mapper(reply, options.errorPages.page),
     ]),
     {
-      filter: expression("response.code == 431"),
+      filter: hasStatus(431),
       headers_to_add: [setHeader("x-cf-routererror", "max-request-size-exceeded")],
       body_format_override: { text_format_source: { inline_string: "" } },
     },
