@@ -50,7 +50,7 @@ export function gorouterLine(record: RequestRecord, options: LineOptions, isCut 
     `${textOfBytes(values.host)} - [${values.timestamp}] ` +
     `${goQuote(`${values.method} ${uri} ${values.protocol}`)} ${values.status === 0 ? '"-"' : values.status} ` +
     `${values.requestBytes} ${values.responseBytes} ${small(record.referer, "REFERER")} ` +
-    `${small(record.userAgent, "USER-AGENT")} ${quoted(values.client)} ${quoted(record.backend)} ` +
+    `${small(record.userAgent, "USER-AGENT")} ${quoted(values.client)} ${quoted(values.backend)} ` +
     `x_forwarded_for:${small(values.forwardedFor, "X-FORWARDED-FOR")} ` +
     `x_forwarded_proto:${small(record.forwardedProto, "X-FORWARDED-PROTO")} ` +
     `vcap_request_id:${quoted(record.requestId)} response_time:${seconds(values.responseUs)} ` +
@@ -91,7 +91,7 @@ function jsonLine(record: RequestRecord, options: LineOptions): string {
     referer: text(record.referer),
     user_agent: text(record.userAgent),
     client: text(values.client),
-    backend: text(record.backend),
+    backend: text(values.backend),
     x_forwarded_for: text(values.forwardedFor),
     x_forwarded_proto: text(record.forwardedProto),
     vcap_request_id: text(record.requestId),
@@ -120,6 +120,8 @@ function valuesOf(record: RequestRecord, options: LineOptions) {
   const hasLeft = hasClientLeft(record);
   return {
     host: record.host,
+    // The way to a route service begins at a socket of the router's own.
+    backend: record.backend.startsWith("/") ? "" : record.backend,
     timestamp: timestamp(record.startNs),
     method: record.method,
     uri: redacted(record, options.redactQueryParameters),

@@ -2,8 +2,7 @@ import { Command } from "commander";
 import type { Section } from "../config/config.js";
 
 /**
- * A command that runs the jobs of these sections of the configuration, those that the file has, one at least; none
- * named: of all that it has. `helpers` are sections that such a job reads too, where the file has them.
+ * A command that runs the jobs of these sections of the configuration, those that the file has, one at least. `helpers` are sections that such a job reads too, where the file has them.
  */
 export function jobCommand(
   name: string,

@@ -11,13 +11,19 @@ import { statusCommand } from "./status.js";
 /** What the control job follows: all of them that the file has. */
 const CONTROL = ["diego", "nats", "routingApi", "copilot"] as const;
 
+// Whoever reads the output may have enough of it: `cf-mesh fault list | head`.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit();
+});
+
 const program = new Command("cf-mesh")
   .description("A service mesh for Cloud Foundry: weighted routes through real Envoy proxies.")
   .version(packageVersion())
   .showHelpAfterError("(cf-mesh --help tells the commands)")
   .addCommand(devCommand())
   .addCommand(faultCommand())
-  .addCommand(jobCommand("up", "all jobs of one machine in one process", []))
+  .addCommand(jobCommand("up", "all jobs of one machine in one process", ["router", "cloudController", ...CONTROL]))
   .addCommand(jobCommand("router", "the router: Envoy, and the agent that feeds it from the mesh log", ["router"]))
   .addCommand(
     jobCommand(

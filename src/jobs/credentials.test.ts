@@ -133,4 +133,10 @@ describe("credentials in files", () => {
     expect(Object.keys(certificateEndsMs)).toEqual(["diego.caFile", "diego.certificateFile"]);
     expect(certificateEndsMs["diego.certificateFile"]).toBeLessThan(Date.now() + 61_000);
   });
+
+  it("tell of a bundle of CAs when the last of them ends: others may have ended long ago", async () => {
+    await writeFile(path("ca"), `${other.certificate}${certificates.ca}`);
+    await follow(NEVER_MS);
+    expect(credentials.status.certificateEndsMs["diego.caFile"]).toBeGreaterThan(Date.now() + 61_000);
+  });
 });

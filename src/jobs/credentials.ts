@@ -166,7 +166,8 @@ function checked(section: string, files: Files, texts: Files): Readonly<Record<s
       certificatesIn(text).map((pem) => Date.parse(new X509Certificate(pem).validTo)),
     );
     if (times.length === 0) throw unusable(section, problem, undefined);
-    endsMs[`${section}.${name}`] = Math.min(...times);
+    // A bundle of CAs serves for as long as one of them is valid; those of systems have some that are not.
+    endsMs[`${section}.${name}`] = name === "certificateFile" ? Math.min(...times) : Math.max(...times);
   }
   const { certificateFile: certificate, keyFile: key } = texts;
   if (certificate !== undefined && key !== undefined) {

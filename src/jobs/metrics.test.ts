@@ -24,4 +24,6 @@ it("messages of NATS are counted by Gorouter's names", async () => {
   expect(text).toContain("buffered_messages 3");
   expect(text).toContain("total_dropped_messages 4");
   expect(text).toContain('cf_mesh_source_messages_refused_total{source="nats"} 5');
+  // What a job does not have must not look like a fault of it.
+  expect(text).not.toMatch(/^cf_mesh_(mirror|router|envoy)_/m);
 });

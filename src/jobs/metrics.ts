@@ -25,6 +25,8 @@ export function jobMetrics(version: string, status: () => MeshStatus | undefined
       registers: [registry],
       collect() {
         this.reset();
+        // Of what there is not, nothing is said: reset leaves a 0 where there are no labels.
+        if (labels.length === 0) this.remove();
         const current = status();
         if (!current) return;
         read(current, (value, of) => (of === undefined ? this.set(value) : this.set(of, value)));

@@ -52,6 +52,14 @@ describe("the traffic between two samples", () => {
     ]);
   });
 
+  it("is told by route and app where apps have clusters of their own, too", () => {
+    const traffic = meter();
+    const of = (total: number) => [endpoint(61_001, total, "greet.example.com/es|http1|hello")];
+    traffic.sample({ endpoints: of(5), answers: NO_ANSWERS }, 1_000);
+    const [route] = traffic.sample({ endpoints: of(7), answers: NO_ANSWERS }, 2_000).routes;
+    expect(route).toMatchObject({ route: "greet.example.com/es", requestsByApp: new Map([["hello", 2]]) });
+  });
+
   it("leaves out routes without requests, and clusters that are no route's", () => {
     const traffic = meter();
     traffic.sample({ endpoints: [endpoint(61_001, 5)], answers: NO_ANSWERS }, 1_000);

@@ -40,6 +40,9 @@ export interface Counters {
   readonly answers: ReadonlyMap<string, number>;
 }
 
+/** What is no app of anyone: api, uaa and the like. */
+const NO_APP = "platform";
+
 const PREFIX = "http.router.";
 const CLASS_PREFIX = "downstream_rq_";
 const WITHOUT_ROUTE = "no_route";
@@ -81,7 +84,7 @@ export class TrafficMeter {
     };
     const requests = new Map<string, Map<string, number>>();
     for (const { cluster, address, port, stats } of endpoints) {
-      const place = cluster.lastIndexOf("|");
+      const place = cluster.indexOf("|");
       if (place < 0) continue;
       const count = grown(`${cluster} ${address}:${port}`, stats.get("rq_total") ?? 0);
       if (count === 0) continue;
@@ -130,8 +133,13 @@ export class TrafficMeter {
   #appNames(cluster: string): ReadonlyMap<string, string> {
     const names = new Map<string, string>();
     for (const { paths } of this.#table.group(groupOf(hostOfCluster(cluster)))?.hosts ?? []) {
-      for (const { address, port, appName } of paths.flatMap(({ shares }) => shares.flatMap((s) => s.endpoints))) {
-        names.set(`${address}:${port}`, appName);
+      const shares = paths.flatMap(({ shares: own, split }) => [
+        ...own,
+        ...(split?.branches ?? []).flatMap((branch) => branch.shares),
+        ...(split?.copies?.shares ?? []),
+      ]);
+      for (const { address, port, appName } of shares.flatMap(({ endpoints }) => endpoints)) {
+        names.set(`${address}:${port}`, appName || NO_APP);
       }
     }
     return names;
