@@ -34,7 +34,7 @@ const MAGLEV_TABLE_SIZE = 8_191n;
 const PERCENT = 100;
 
 /** How many endpoints the least busy is picked from, at random each. Envoy's own, 2, often meets the busy one twice. */
-const LEAST_CONNECTION_CHOICES = 8;
+const LEAST_CONNECTION_CHOICES = 16;
 
 const ADS = fromJson(ConfigSourceSchema, { ads: {}, resourceApiVersion: "V3" });
 const THRESHOLDS = {

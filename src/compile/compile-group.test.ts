@@ -256,6 +256,54 @@ describe("balancing", () => {
   });
 });
 
+describe("the app of a request", () => {
+  const app = (processGuid: string) => ({ ...to(processGuid), appGuid: `${processGuid}-app` });
+  const headers = (compiled: CompiledGroup) => {
+    const { virtualHosts } = fromBinary(RouteConfigurationSchema, compiled.routes.body);
+    const values = (of: { requestHeadersToAdd: { header?: { value: string } | undefined }[] }) =>
+      of.requestHeadersToAdd.map(({ header }) => header?.value);
+    return virtualHosts.map((host) => ({ host: values(host), routes: host.routes.map(values) }));
+  };
+  const instances = (processGuid: string) => ({
+    key: `process.bbs.${processGuid}`,
+    value: encodeProcess({
+      processGuid,
+      appGuid: `${processGuid}-app`,
+      instances: [{ address: "10.0.0.1", ports: [{ containerPort: 8080, hostPort: processGuid.length }] }],
+    }),
+  });
+  const compiled = (host: string, ...routes: RouteInit[]) => {
+    const table = new RoutingTable({ dialsTls: false });
+    table.apply([
+      ...routes.map((init, index) => ({ key: `route.cc.r${index}`, value: encodeRoute({ host, ...init }) })),
+      ...["blue", "green"].map(instances),
+    ]);
+    const group = table.group(host);
+    if (!group) throw new Error(`no group ${host}`);
+    return compileGroup(group, { ...OPTIONS, appTls: undefined });
+  };
+  const OF_ONE = { destinations: [app("blue")] };
+
+  it("is told by the host where all its routes lead to one, and by each route where they lead to several", () => {
+    expect(headers(compiled(HOST, OF_ONE))).toEqual([{ host: ["blue-app"], routes: [[], []] }]);
+    const more = { path: "/more", destinations: [app("green")] };
+    expect(headers(compiled(HOST, OF_ONE, more))).toEqual([
+      { host: [], routes: [["green-app"], ["green-app"], ["blue-app"], ["blue-app"]] },
+    ]);
+    expect(headers(compiled("*.example.com", OF_ONE))).toEqual([{ host: [], routes: [["blue-app"], ["blue-app"]] }]);
+  });
+
+  it("is told by the endpoints where one path leads to several", () => {
+    const both = compiled(HOST, { destinations: [app("blue"), app("green")] });
+    expect(headers(both)).toEqual([{ host: [""], routes: [[], []] }]);
+    const { body } = both.endpoints.get(`${HOST}|http1`) ?? { body: new Uint8Array() };
+    const apps = fromBinary(ClusterLoadAssignmentSchema, body).endpoints.flatMap(({ lbEndpoints }) =>
+      lbEndpoints.map(({ metadata }) => metadata?.filterMetadata["cf"]?.["app_id"]),
+    );
+    expect(apps.sort()).toEqual(["blue-app", "green-app"]);
+  });
+});
+
 describe("TLS to apps", () => {
   const secured = { address: "10.0.0.1", certSan: "i1", ports: [{ containerPort: 8080, hostPort: 1, hostTlsPort: 2 }] };
   const plain = { address: "10.0.0.1", ports: [{ containerPort: 8080, hostPort: 3 }] };

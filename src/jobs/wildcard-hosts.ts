@@ -3,9 +3,8 @@
  * of its own, which leads to its wildcards' routes, costs what an exact host costs. Where the search would lead does not
  * change by it: a path that the wildcards do not have is searched as before.
  */
-
-import type { RoutingTable } from "../model/routing-table.js";
 import { wildcardGroupOf } from "../model/hosts.js";
+import type { RoutingTable } from "../model/routing-table.js";
 
 /** So many requests, within so long, are much. */
 const MANY = 32;
@@ -19,36 +18,6 @@ const GATHER_MS = 1_000;
 
 /** What may be a scope's key: hosts that are written otherwise are searched for. */
 const HOST = /^[a-z0-9._-]{1,253}$/;
-
-export interface WildcardFollower {
-  /** A request for this host, as in its Host header, was found below a wildcard. */
-  readonly count: (authority: string) => void;
-  stop(): void;
-}
-
-/** `onMoved`: the scopes of these hosts have come or gone. */
-export function followWildcards(
-  hosts: WildcardHosts,
-  table: RoutingTable,
-  onMoved: (hosts: ReadonlySet<string>) => void,
-): WildcardFollower {
-  const moved = new Set<string>();
-  let timer: NodeJS.Timeout | undefined;
-  return {
-    count(authority) {
-      const [host = ""] = authority.split(":");
-      if (!HOST.test(host) || wildcardGroupOf(host) === undefined || table.hasGroup(host)) return;
-      for (const changed of hosts.count(host, performance.now())) moved.add(changed);
-      if (moved.size === 0) return;
-      timer ??= setTimeout(() => {
-        timer = undefined;
-        onMoved(new Set(moved));
-        moved.clear();
-      }, GATHER_MS);
-    },
-    stop: () => clearTimeout(timer),
-  };
-}
 
 export class WildcardHosts {
   /** Those that came first come first. */
@@ -82,4 +51,34 @@ export class WildcardHosts {
     this.#known.delete(oldest);
     return [host, oldest];
   }
+}
+
+export interface WildcardFollower {
+  /** A request for this host, as in its Host header, was found below a wildcard. */
+  readonly count: (authority: string) => void;
+  stop(): void;
+}
+
+/** `onMoved`: the scopes of these hosts have come or gone. */
+export function followWildcards(
+  hosts: WildcardHosts,
+  table: RoutingTable,
+  onMoved: (hosts: ReadonlySet<string>) => void,
+): WildcardFollower {
+  const moved = new Set<string>();
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    count(authority) {
+      const [host = ""] = authority.split(":");
+      if (!HOST.test(host) || wildcardGroupOf(host) === undefined || table.hasGroup(host)) return;
+      for (const changed of hosts.count(host, performance.now())) moved.add(changed);
+      if (moved.size === 0) return;
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        onMoved(new Set(moved));
+        moved.clear();
+      }, GATHER_MS);
+    },
+    stop: () => clearTimeout(timer),
+  };
 }
