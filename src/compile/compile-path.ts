@@ -46,7 +46,7 @@ export function compilePath(
     const action = { ...shared, clusterSpecifier: clusterSpecifier(pools, route, setsCohort) };
     const common = {
       // A route must have a name: the search for a wildcard host stops when it sees one.
-      name: path === "" ? "/" : path,
+      name: routeName(path),
       metadata: routeMetadata(pools, route.cookiePath),
       requestHeadersToAdd: [appHeader],
     };
@@ -74,6 +74,11 @@ export function compilePath(
     });
     return [addressed, ...routes];
   });
+}
+
+/** A route must have one, and paths may be empty. */
+export function routeName(path: string): string {
+  return path === "" ? "/" : path;
 }
 
 /** All requests of a path. Compared in any case, where the match says so. */

@@ -17,7 +17,7 @@ import type { PolicyPart, RoutePolicy } from "../model/route-policy.js";
 import type { PathRoute } from "../model/routing-table.js";
 import { IS_NO_APP, IS_SEVERAL, isOf, isOfNone, isOneOf } from "./caller.js";
 import { guardsOf } from "./client-domains.js";
-import { pathSpecifierOf } from "./compile-path.js";
+import { pathSpecifierOf, routeName } from "./compile-path.js";
 import { type DirectReply, directReply } from "./direct-reply.js";
 import { regexMatcher } from "./header-matcher.js";
 import { CONNECTION_DOMAIN, POLICY_METADATA } from "./names.js";
@@ -53,7 +53,7 @@ function openRoutes(path: PathRoute, compile: CompileServed): readonly Route[] {
 
 function domainRoutes(domain: string, path: PathRoute, compile: CompileServed): readonly Route[] {
   const routes = path.policy === undefined ? compile(path, "") : policedRoutes(path, path.policy, compile);
-  const misdirected = directReply(nameOf(path), matchOf(path), MISDIRECTED);
+  const misdirected = directReply(routeName(path.path), matchOf(path), MISDIRECTED);
   return [...routes.map((route) => byConnectionOf(route, domain)), misdirected];
 }
 
@@ -125,14 +125,13 @@ function outsiders({ scope, parts }: RoutePolicy): readonly Refused[] {
 const ownersOf = (parts: readonly PolicyPart[]) => parts.map(({ owner }) => owner);
 
 function refusal(path: PathRoute, rule: string, reason: string): Route {
-  return directReply(nameOf(path), matchOf(path), {
+  return directReply(routeName(path.path), matchOf(path), {
     status: 403,
     message: reason,
     routerError: `route_policy (${rule})`,
   });
 }
 
-const nameOf = ({ path }: PathRoute) => (path === "" ? "/" : path);
 const matchOf = ({ path }: PathRoute) => ({ pathSpecifier: pathSpecifierOf(path), caseSensitive: false });
 
 function onlyWhere(route: Route, conditions: readonly HeaderMatcher[]): Route {

@@ -5,7 +5,7 @@ import { MetadataMatcherSchema } from "../gen/envoy/type/matcher/v3/metadata_pb.
 import type { PathRoute } from "../model/routing-table.js";
 import { PROOF_HEADERS } from "../route-services/signature.js";
 import { appHeader } from "./app-header.js";
-import { pathSpecifierOf } from "./compile-path.js";
+import { pathSpecifierOf, routeName } from "./compile-path.js";
 import { directReply, replacedHeader } from "./direct-reply.js";
 import { milliseconds } from "./durations.js";
 import { ROUTE_SERVICE_FILTER, ROUTE_SERVICE_HEADER, ROUTE_SERVICE_METADATA } from "./names.js";
@@ -31,7 +31,7 @@ function routeServiceRoutes(
   { path, routeServiceUrl, wishes }: PathRoute,
   options: CompileOptions,
 ): readonly RdsRoute[] {
-  const name = path === "" ? "/" : path;
+  const name = routeName(path);
   const match = { pathSpecifier: pathSpecifierOf(path), caseSensitive: false };
   const refuse = (status: number, message: string, headers: typeof WEB_SOCKET = []) =>
     directReply(name, { ...match, headers }, { status, message, routerError: "route_service_unsupported" });

@@ -55,6 +55,34 @@ describe("whose log a request belongs to", () => {
     return { sourceId, instanceId, tags };
   };
 
+  it("is said with all tags of an app that gets certain requests alone", () => {
+    serve("shop.test", "", "shop", [1]);
+    serve("other.test", "", "other", [2]);
+    const destination = (name: string) => ({
+      processGuid: `${name}-test`,
+      appGuid: `${name}.test-app`,
+      appName: name,
+      port: 8080,
+      protocol: "http1",
+    });
+    table.apply([
+      {
+        key: "route.cc.both",
+        value: encodeRoute({
+          guid: "both",
+          host: "both.test",
+          destinations: [destination("other"), destination("shop")],
+          annotations: [
+            { name: "cf-mesh.local/match", value: "header X-Tester=yes -> shop" },
+            { name: "cf-mesh.local/match-only", value: "shop" },
+          ],
+        }),
+      },
+    ]);
+    const { tags } = sourceOf(new LogSources(counted, 0), "both.test|http1|shop", 1);
+    expect(tags).toMatchObject({ app_name: "shop", process_id: "shop-test" });
+  });
+
   it("is said with the tags of its endpoint, looked up once for all of a route, and again when they moved", () => {
     serve("shop.test", "/cart", "shop", [1, 2, 9]);
     const sources = new LogSources(counted, 3);

@@ -2,11 +2,13 @@
 import type { RequestRecord } from "../access-log/record.js";
 import { hostOfCluster } from "../compile/names.js";
 import type { Tag } from "../entries/entries.js";
+import { socketText } from "../lib/ip-address.js";
 import { type EncodedSource, encodeSource } from "../loggregator/envelope.js";
 import { tagsOf } from "../model/endpoint-tags.js";
 import type { Endpoint } from "../model/endpoints.js";
 import { groupOf } from "../model/hosts.js";
 import type { RoutingTable } from "../model/routing-table.js";
+import { allShares } from "../model/split.js";
 
 /** What cf logs shows before the slash, and what tells the lines of routers from those of others. */
 const SOURCE = { source_type: "RTR", origin: "gorouter" };
@@ -77,12 +79,13 @@ export class LogSources {
 
   #lookUp(cluster: string): Endpoints {
     const place = cluster.slice(0, cluster.indexOf("|"));
-    const shares = this.#table.pathRoute(place)?.shares ?? [];
+    const route = this.#table.pathRoute(place);
+    const shares = route ? allShares(route) : [];
     const registered = this.#table.registeredTags(place);
     const found = new Map<string, Known>();
     for (const endpoint of shares.flatMap(({ endpoints }) => endpoints)) {
       const tags = registered.get(endpoint.identity.instanceGuid);
-      found.set(socketOf(endpoint), { endpoint, registered: tags, encoded: undefined });
+      found.set(socketText(endpoint.address, endpoint.port), { endpoint, registered: tags, encoded: undefined });
     }
     this.#keep(cluster, found);
     return found;
@@ -107,8 +110,4 @@ export class LogSources {
       tags: { ...Object.fromEntries(tags), ...SOURCE },
     });
   }
-}
-
-function socketOf({ address, port }: Endpoint): string {
-  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -3,6 +3,7 @@ import { hostOfCluster } from "../compile/names.js";
 import type { ClusterHost, EnvoyAdmin } from "../envoy/admin.js";
 import { groupOf } from "../model/hosts.js";
 import type { RoutingTable } from "../model/routing-table.js";
+import { allShares } from "../model/split.js";
 
 /** What is looked back on: long enough for a share to mean something, short enough to see it move. */
 export const WINDOW_MS = 5_000;
@@ -133,12 +134,7 @@ export class TrafficMeter {
   #appNames(cluster: string): ReadonlyMap<string, string> {
     const names = new Map<string, string>();
     for (const { paths } of this.#table.group(groupOf(hostOfCluster(cluster)))?.hosts ?? []) {
-      const shares = paths.flatMap(({ shares: own, split }) => [
-        ...own,
-        ...(split?.branches ?? []).flatMap((branch) => branch.shares),
-        ...(split?.copies?.shares ?? []),
-      ]);
-      for (const { address, port, appName } of shares.flatMap(({ endpoints }) => endpoints)) {
+      for (const { address, port, appName } of paths.flatMap(allShares).flatMap(({ endpoints }) => endpoints)) {
         names.set(`${address}:${port}`, appName || NO_APP);
       }
     }

@@ -25,6 +25,11 @@ export interface Copies {
   readonly shares: readonly Share[];
 }
 
+/** All that requests of a route may go to, and copies of them. One that several branches lead to comes up for each. */
+export function allShares({ shares, split }: { shares: readonly Share[]; split: Split | undefined }): readonly Share[] {
+  return [...shares, ...(split?.branches ?? []).flatMap((branch) => branch.shares), ...(split?.copies?.shares ?? [])];
+}
+
 /** The shares of all requests that match nothing, and how the others are told apart. */
 export interface SplitShares {
   readonly shares: readonly Share[];

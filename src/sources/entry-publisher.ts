@@ -71,25 +71,30 @@ export class EntryPublisher {
 
   async #writeAll(): Promise<void> {
     while (!this.#signal.aborted && (this.#replacesAll || this.#moved.size > 0)) {
-      const moved = this.#moved;
-      const replacesAll = this.#replacesAll;
-      this.#moved = new Set();
-      this.#replacesAll = false;
-      this.#writingCount = moved.size;
-      try {
-        if (replacesAll) await this.#writer.replaceAll(this.#entries.wants());
-        await this.#writer.apply([...moved].map((subject) => this.#entries.want(subject)));
-        if (this.#backoff.attempts > 0) this.#onWritten(undefined);
-        this.#backoff.reset();
-      } catch (thrown) {
-        this.#writingCount = 0;
-        for (const subject of moved) this.#moved.add(subject);
-        this.#replacesAll ||= replacesAll;
-        this.#onWritten(asError(thrown));
-        await this.#clock.sleep(this.#backoff.next(), this.#signal);
-      } finally {
-        this.#writingCount = 0;
-      }
+      if (!(await this.#write())) await this.#clock.sleep(this.#backoff.next(), this.#signal);
     }
+  }
+
+  /** Returns whether it was written. */
+  async #write(): Promise<boolean> {
+    const moved = this.#moved;
+    const replacesAll = this.#replacesAll;
+    this.#moved = new Set();
+    this.#replacesAll = false;
+    this.#writingCount = moved.size;
+    try {
+      if (replacesAll) await this.#writer.replaceAll(this.#entries.wants());
+      await this.#writer.apply([...moved].map((subject) => this.#entries.want(subject)));
+    } catch (thrown) {
+      for (const subject of moved) this.#moved.add(subject);
+      this.#replacesAll ||= replacesAll;
+      this.#onWritten(asError(thrown));
+      return false;
+    } finally {
+      this.#writingCount = 0;
+    }
+    if (this.#backoff.attempts > 0) this.#onWritten(undefined);
+    this.#backoff.reset();
+    return true;
   }
 }

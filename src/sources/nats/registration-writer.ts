@@ -3,12 +3,10 @@ import { Backoff } from "../../lib/backoff.js";
 import type { Clock } from "../../lib/clock.js";
 import { asError } from "../../lib/errors.js";
 import type { KeySpaceWriter, Want } from "../../log/key-space-writer.js";
+import type { WriteListener } from "../entry-publisher.js";
 
 const RETRY_INITIAL_MS = 100;
 const RETRY_MAX_MS = 5_000;
-
-/** Told of a write that failed, and of the first one that works again. */
-export type WriteListener = (fault: Error | undefined) => void;
 
 export class RegistrationWriter {
   readonly #writer: KeySpaceWriter;
